@@ -1,0 +1,5 @@
+"""`python -m jwsgate`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""The command line. Every option can also come from the environment, as JWSGATE_ and its name."""
+
+import json
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from . import __version__
+from .policy_file import PolicyShape
+from .portal_file import PortalShape
+from .schemas import schema_of
+
+__all__ = ["main"]
+
+
+def _split_listen(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:8443 or [::1]:8443")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_upstream(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username:
+        raise click.BadParameter("write http://HOST[:PORT] or https://HOST[:PORT], without a path")
+    return value.rstrip("/")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="jwsgate")
+def main() -> None:
+    """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
+
+
+@main.command("run")
+@click.option(
+    "--upstream",
+    envvar="JWSGATE_UPSTREAM",
+    metavar="URL",
+    callback=_check_upstream,
+    help="The API behind the gate: http://HOST[:PORT] or https://HOST[:PORT].",
+)
+@click.option(
+    "--listen",
+    envvar="JWSGATE_LISTEN",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8443",
+    show_default=True,
+    callback=_split_listen,
+    help="Where to listen, for http and https alike.",
+)
+@click.option(
+    "--portal",
+    envvar="JWSGATE_PORTAL",
+    metavar="PATH",
+    help="Portal export: the applications and their certificates.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    envvar="JWSGATE_POLICY",
+    metavar="PATH",
+    multiple=True,
+    help="Policy file; may be given more than once.",
+)
+@click.option(
+    "--tls-cert",
+    envvar="JWSGATE_TLS_CERT",
+    metavar="PEM",
+    help="Certificate and key that the gate shows, in one file; mitmproxy's own CA makes one otherwise.",
+)
+@click.option(
+    "--ui",
+    envvar="JWSGATE_UI",
+    type=click.Choice(["none", "web", "console"]),
+    default="none",
+    show_default=True,
+    help="Show the traffic in mitmweb or in mitmproxy's console.",
+)
+@click.option(
+    "--set",
+    "mitmproxy_options",
+    envvar="JWSGATE_SET",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A mitmproxy option; may be given more than once.",
+)
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="Run the demo of the project's folder: its portal, policy and an echo upstream.",
+)
+def run_command(
+    upstream: str | None,
+    listen: tuple[str, int],
+    portal: str | None,
+    policies: tuple[str, ...],
+    tls_cert: str | None,
+    ui: str,
+    mitmproxy_options: tuple[str, ...],
+    demo: bool,
+) -> None:
+    """Run the gate in front of an upstream."""
+    from .launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy takes half a second to import
+
+    if demo:
+        from .demo import demo_settings  # noqa: PLC0415
+
+        try:
+            settings = demo_settings(listen, ui, mitmproxy_options, upstream, portal, policies, tls_cert)
+        except OSError as error:
+            raise click.ClickException(f"the demo cannot start: {error}") from None
+    else:
+        for name, value in (("--upstream", upstream), ("--portal", portal), ("--policy", policies)):
+            if not value:
+                raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
+        settings = RunSettings(upstream or "", *listen, portal or "", policies, tls_cert, ui, mitmproxy_options)
+    sys.exit(run(settings))
+
+
+@main.command("schema")
+@click.argument("kind", type=click.Choice(["portal", "policy"]))
+def schema_command(kind: str) -> None:
+    """Print the JSON Schema of portal exports or of policies, for editors."""
+    click.echo(json.dumps(schema_of(PortalShape if kind == "portal" else PolicyShape), indent=2))

@@ -1,0 +1,172 @@
+"""The demo of `./run_proxy.sh`: keys and certificates made on first run, and an upstream that echoes."""
+
+import datetime
+import http.server
+import ipaddress
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .launcher import RunSettings
+
+__all__ = ["demo_settings", "ensure_pair", "start_echo_upstream"]
+
+_PROJECT: Final = Path(__file__).resolve().parents[2]
+_LIFETIME: Final = datetime.timedelta(days=825)
+_RENEW_BEFORE: Final = datetime.timedelta(days=7)
+
+
+def _write(path: Path, octets: bytes, mode: int) -> None:
+    # Never there half-written, and a private key never readable by others, not even for a moment.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(octets)
+    temporary.replace(path)
+
+
+def _usable(key_path: Path, certificate_path: Path, now: datetime.datetime) -> bool:
+    try:
+        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+    return key.public_key() == certificate.public_key() and now + _RENEW_BEFORE < certificate.not_valid_after_utc
+
+
+def ensure_pair(key_path: Path, certificate_path: Path, name: str, hosts: Sequence[str] = ()) -> bool:
+    """Make a key and a self-signed certificate unless a usable pair is there. Returns whether it made one.
+
+    With `hosts` the certificate is a TLS server's, and its file holds the key too; both names may be the same.
+
+    Raises:
+        OSError: when the files cannot be written.
+    """
+    now = datetime.datetime.now(datetime.UTC)  # noqa: TID251
+    if _usable(key_path, certificate_path, now):
+        return False
+    key = rsa.generate_private_key(65537, 2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=bool(hosts),
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=False,
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+    )
+    if hosts:
+        names: list[x509.GeneralName] = []
+        for host in hosts:
+            try:
+                names.append(x509.IPAddress(ipaddress.ip_address(host)))
+            except ValueError:
+                names.append(x509.DNSName(host))
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+    certificate = builder.sign(key, hashes.SHA256())
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
+    if key_path == certificate_path:
+        _write(key_path, key_pem + certificate_pem, 0o600)
+    else:
+        _write(key_path, key_pem, 0o600)
+        _write(certificate_path, certificate_pem, 0o644)
+    return True
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    """Answers each request with what arrived, as JSON."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _echo(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        seen: dict[str, Any] = {
+            "upstream": "echo",
+            "method": self.command,
+            "path": self.path,
+            "headers": list(map(list, self.headers.items())),
+            "body": self.rfile.read(length).decode("utf-8", "replace"),
+        }
+        octets = json.dumps(seen, indent=2).encode() + b"\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(octets)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(octets)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._echo
+        raise AttributeError(name)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent: the gate's log is the one to read."""
+
+
+def start_echo_upstream() -> str:
+    """Start the echo upstream on a free port of loopback; it ends with the process. Returns its URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    threading.Thread(target=server.serve_forever, name="echo upstream", daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def demo_settings(
+    listen: tuple[str, int],
+    ui: str,
+    mitmproxy_options: Sequence[str],
+    upstream: str | None,
+    portal: str | None,
+    policies: Sequence[str],
+    tls_certificate: str | None,
+) -> RunSettings:
+    """What `jwsgate run` needs for the demo; what the user named himself stays.
+
+    Raises:
+        OSError: when this is no checkout of the project, or `certs/` cannot be written.
+    """
+    certs = _PROJECT / "certs"
+    if not (certs / "portal.yaml").is_file():
+        raise FileNotFoundError("the demo needs a checkout of the project; use --upstream, --portal and --policy")
+    ensure_pair(certs / "demo-client.key", certs / "demo-client.crt", "jwsgate demo client")
+    gate = certs / "demo-gate.pem"
+    ensure_pair(gate, gate, "localhost", ("localhost", "127.0.0.1", "::1"))
+    return RunSettings(
+        upstream=upstream or start_echo_upstream(),
+        listen_host=listen[0],
+        listen_port=listen[1],
+        portal=portal or str(certs / "portal.yaml"),
+        policies=policies or (str(_PROJECT / "policies" / "signvalidate.yaml"),),
+        tls_certificate=tls_certificate or str(gate),
+        ui=ui,
+        mitmproxy_options=(f"confdir={certs / 'mitmproxy'}", *mitmproxy_options),
+    )

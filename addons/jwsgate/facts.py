@@ -1,0 +1,27 @@
+"""Facts: all that the core knows of one request, as octets, exactly as they would go upstream."""
+
+from dataclasses import dataclass
+
+__all__ = ["RequestFacts", "canonical_header_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """One request, free of any proxy's types.
+
+    `target` is the origin-form request target (RFC 9112 section 3.2.1): path and query, undecoded.
+    `headers` are the HTTP header fields in order, repeated ones repeated.
+    """
+
+    method: str
+    target: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+def canonical_header_name(name: bytes) -> bytes:
+    """The one spelling under which look-alike HTTP header names meet.
+
+    CGI, WSGI and several servers fold `_` (some also `.`) and `-` into one name, so that an upstream
+    may read `X_IBM_Client_Id` where the gate saw no client ID at all.
+    """
+    return name.lower().replace(b"_", b"-").replace(b".", b"-")

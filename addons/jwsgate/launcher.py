@@ -1,0 +1,152 @@
+"""`jwsgate run`: a mitmproxy master that cannot forget the gate."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mitmproxy import addonmanager, exceptions, hooks, master, options
+from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
+
+from .addon import Seal, install
+
+__all__ = ["RunSettings", "run"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What `jwsgate run` was asked for. `mitmproxy_options` are `name=value` texts."""
+
+    upstream: str
+    listen_host: str
+    listen_port: int
+    portal: str
+    policies: Sequence[str]
+    tls_certificate: str | None = None
+    ui: str = "none"
+    mitmproxy_options: Sequence[str] = field(default_factory=tuple)
+
+
+class SealedAddonManager(addonmanager.AddonManager):
+    """Runs the seal after the two hooks that decide, whatever the add-ons did, halted or raised."""
+
+    async def trigger_event(self, event: hooks.Hook) -> None:
+        try:
+            await super().trigger_event(event)
+        finally:
+            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
+                self._seal(event)
+
+    def _seal(self, event: HttpRequestHeadersHook | HttpRequestHook) -> None:
+        seal = self.get(Seal.name)
+        if not isinstance(seal, Seal):
+            event.flow.kill()
+        elif isinstance(event, HttpRequestHeadersHook):
+            seal.requestheaders(event.flow)
+        else:
+            seal.request(event.flow)
+
+
+class _Sealed:
+    """Mixed into a master, gives it the sealed manager in place of its own."""
+
+    @property
+    def addons(self) -> SealedAddonManager:
+        return self._sealed_manager
+
+    @addons.setter
+    def addons(self, manager: addonmanager.AddonManager) -> None:
+        # Master.__init__ assigns a plain manager before any add-on is in it.
+        self._sealed_manager = SealedAddonManager(manager.master)
+
+
+class SidecarMaster(_Sealed, master.Master):  # type: ignore[misc] # a property stands in for an attribute
+    """Only what a reverse proxy needs; half of mitmdump's time goes into walking the add-ons left out here."""
+
+    def __init__(self, opts: options.Options) -> None:
+        super().__init__(opts, with_termlog=True)
+        self.addons.add(
+            core.Core(),
+            proxyserver.Proxyserver(),
+            next_layer.NextLayer(),
+            tlsconfig.TlsConfig(),
+            disable_h2c.DisableH2C(),
+            errorcheck.ErrorCheck(),
+        )
+
+
+class _Announcer:
+    """Tells where the gate listens, once it does."""
+
+    name = "jwsgate-announcer"
+
+    def __init__(self, the_master: Any, settings: RunSettings) -> None:
+        self._master = the_master
+        self._settings = settings
+
+    def running(self) -> None:
+        server = self._master.addons.get("proxyserver")
+        for host, port, *_ in dict.fromkeys(server.listen_addrs()):
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            logger.info("jwsgate: listening on %s (http and https) for %s", address, self._settings.upstream)
+
+
+def _master_class(ui: str) -> type[master.Master]:
+    # The user interfaces cost half a second to import, which a sidecar need not pay.
+    match ui:
+        case "web":
+            from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415
+
+            return type("SealedWebMaster", (_Sealed, WebMaster), {})
+        case "console":
+            from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415
+
+            return type("SealedConsoleMaster", (_Sealed, ConsoleMaster), {})
+        case _:
+            return SidecarMaster
+
+
+def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> None:
+    """Raises OptionsError, for options and for the files alike."""
+    opts.update(
+        mode=[f"reverse:{settings.upstream}"],
+        listen_host=settings.listen_host,
+        listen_port=settings.listen_port,
+    )
+    if settings.tls_certificate is not None:
+        opts.update(certs=[f"*={settings.tls_certificate}"])
+    opts.update_defer(jwsgate_portal=settings.portal, jwsgate_policy=list(settings.policies))
+    gate = install(the_master)
+    opts.set(*settings.mitmproxy_options)
+    gate.start()
+
+
+async def _serve(settings: RunSettings) -> int:
+    # As mitmproxy's own entry point does it: everything reaches its log handlers, which choose.
+    logging.getLogger().setLevel(logging.DEBUG)
+    for chatty in ("asyncio", "hpack", "tornado", "quic", "urwid"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    opts = options.Options()
+    the_master: Any = _master_class(settings.ui)(opts)
+    try:
+        _apply(opts, the_master, settings)
+    except exceptions.OptionsError as error:
+        sys.stderr.write(f"jwsgate: {error}\n")
+        return 1
+    the_master.addons.add(_Announcer(the_master, settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, getattr(the_master, "prompt_for_exit", the_master.shutdown))
+    await the_master.run()
+    return 0
+
+
+def run(settings: RunSettings) -> int:
+    """Run the gate until SIGINT or SIGTERM. Returns the exit code: 1 when it could not start, else 0."""
+    return asyncio.run(_serve(settings))

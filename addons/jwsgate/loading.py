@@ -1,0 +1,121 @@
+"""Files in, a snapshot out: the only module that reads portal exports, policies and what they refer to."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .decision import Snapshot
+from .documents import Document, read_document
+from .policy import Router
+from .policy_file import build_routes
+from .portal_file import build_portal
+from .problems import Problem, ProblemsFound
+
+__all__ = ["load_snapshot"]
+
+_MAX_REFERENCE_OCTETS: Final = 65536
+
+
+def _why(error: OSError) -> tuple[str, str]:
+    match error:
+        case FileNotFoundError():
+            return "does not exist", "check the path"
+        case PermissionError():
+            return "may not be read", "give this user the right to read it"
+        case IsADirectoryError():
+            return "is a folder", "name a file"
+        case _:
+            return f"cannot be read: {error.strerror or type(error).__name__}", "check the path"
+
+
+def _read_regular(path: Path, limit: int | None = None) -> bytes:
+    # O_NONBLOCK: opening a FIFO or a device must not hang the gate.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(mode):
+            raise OSError(0, "it is not a regular file")
+        octets = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(octets) > limit:
+        raise OSError(0, f"it is larger than {limit} octets")
+    return octets
+
+
+def _document(path: Path) -> Document:
+    try:
+        octets = _read_regular(path)
+    except OSError as error:
+        message, remedy = _why(error)
+        raise ProblemsFound([Problem(str(path), 0, 0, "(file)", message, remedy)]) from None
+    return read_document(str(path), octets)
+
+
+class _References:
+    """Reads the files that documents refer to, and remembers their octets for the revision."""
+
+    def __init__(self) -> None:
+        self.octets: list[bytes] = []
+
+    def read(self, base: Path, name: str) -> bytes:
+        """Raises ValueError with "message; remedy"."""
+        try:
+            octets = _read_regular(base.parent / name, _MAX_REFERENCE_OCTETS)
+        except (OSError, ValueError) as error:
+            message, remedy = _why(error) if isinstance(error, OSError) else ("is not a file name", "check the path")
+            raise ValueError(f"names {name!r}, which {message}; {remedy}") from None
+        self.octets.append(octets)
+        return octets
+
+    def read_inside(self, base: Path, name: str) -> str:
+        """As `read`, but nothing outside the folder of `base`: an export may come from somebody else."""
+        folder = base.parent.resolve()
+        try:
+            inside = (folder / name).resolve().is_relative_to(folder)
+        except (OSError, ValueError, RuntimeError):
+            inside = False
+        if not inside:
+            raise ValueError(f"names {name!r}, which is outside the export's folder; put the certificate beside it")
+        try:
+            return self.read(base, name).decode("ascii")
+        except UnicodeDecodeError:
+            raise ValueError(f"names {name!r}, which is not PEM; convert it with openssl x509 -inform der") from None
+
+
+def load_snapshot(portal_path: Path, policy_paths: Sequence[Path]) -> Snapshot:
+    """Load a portal export and policies.
+
+    Raises:
+        ProblemsFound: with every problem of every file.
+    """
+    problems: list[Problem] = []
+    digest = hashlib.sha256()
+    references = _References()
+
+    portal = None
+    try:
+        document = _document(portal_path)
+        digest.update(document.octets)
+        portal, found = build_portal(document, lambda name: references.read_inside(portal_path, name))
+        problems += found
+    except ProblemsFound as error:
+        problems += error.problems
+
+    router = Router()
+    for path in policy_paths:
+        try:
+            document = _document(path)
+            digest.update(document.octets)
+            problems += build_routes(document, router, lambda name, path=path: references.read(path, name))  # type: ignore[misc]
+        except ProblemsFound as error:
+            problems += error.problems
+
+    if problems or portal is None:
+        raise ProblemsFound(problems)
+    for octets in references.octets:
+        digest.update(octets)
+    return Snapshot(portal, router, digest.hexdigest()[:12])

@@ -1,0 +1,207 @@
+"""Policies: routes, what each demands, and which route a request belongs to."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from jwcrypto.jwk import JWK
+
+from .claims import ClaimRules
+from .jws import DEFAULT_MAX_OCTETS
+
+__all__ = [
+    "Action",
+    "Forward",
+    "PathPattern",
+    "PatternError",
+    "RespondClaims",
+    "Route",
+    "RouteConflict",
+    "Router",
+    "Sign",
+    "Source",
+]
+
+_LITERAL: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})+")
+_TEMPLATE: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_-]*\}")
+
+
+class PatternError(ValueError):
+    """A path pattern that cannot be used; the message is for the policy's author."""
+
+
+class RouteConflict(ValueError):
+    """Two routes that match the same requests; `other` is the earlier one's name."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(f"matches the same requests as {other}")
+        self.other = other
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The one place in a request that holds a value.
+
+    `scheme` is the authentication scheme that stands before the value (RFC 9110 section 11.4), such as Bearer.
+    """
+
+    place: Literal["header", "query"]
+    name: str
+    scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class RespondClaims:
+    """Answer the verified claims, octet for octet as they were signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Answer a JWS over the posted members: the demo's stand-in for a client (API Connect `jwt-generate`).
+
+    `lifetime` is in seconds.
+    """
+
+    key: JWK = field(repr=False, compare=False)
+    algorithm: str
+    issuer: str
+    audience: str
+    lifetime: int = 3600
+
+
+type Action = Forward | RespondClaims | Sign
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """A path with `{templates}` for single segments and perhaps `/**` at its end for all beneath it."""
+
+    segments: tuple[str | None, ...]
+    """The literal segments; None where a template stands."""
+    prefix: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "PathPattern":
+        """Read a pattern such as `/{org}/{catalog}/signvalidate/validate` or `/orders/**`.
+
+        Raises:
+            PatternError: when the text is no such pattern.
+        """
+        if not text.startswith("/"):
+            raise PatternError("does not begin with a slash")
+        parts = text[1:].split("/")
+        prefix = parts[-1] == "**"
+        if prefix:
+            parts.pop()
+        segments: list[str | None] = []
+        for index, part in enumerate(parts):
+            if _TEMPLATE.fullmatch(part):
+                segments.append(None)
+            elif part == "" and index == len(parts) - 1 and not prefix:
+                segments.append("")
+            elif part in {"", ".", ".."}:
+                raise PatternError("has an empty or a dot segment, which no request can have")
+            elif "*" in part:
+                raise PatternError("has a * that is not /** at its end")
+            elif _LITERAL.fullmatch(part):
+                segments.append(part)
+            else:
+                raise PatternError(f"has the segment {part!r}, which is neither plain text nor one {{template}}")
+        return cls(tuple(segments), prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One matched set of paths and methods, and what it demands. `methods` None means every method."""
+
+    name: str
+    pattern: PathPattern
+    methods: frozenset[str] | None
+    client_id: Source
+    jws: Source
+    max_jws_octets: int = DEFAULT_MAX_OCTETS
+    algorithms: frozenset[str] | None = None
+    claims: ClaimRules = field(default_factory=ClaimRules)
+    action: Action = field(default_factory=Forward)
+
+
+class _Node:
+    """One level of the route tree: what may follow a common start of paths."""
+
+    __slots__ = ("exact", "literals", "prefixed", "template")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.template: _Node | None = None
+        self.exact: list[Route] = []
+        self.prefixed: list[Route] = []
+
+
+def _by_method(routes: list[Route], method: str) -> Route | None:
+    fallback = None
+    for route in routes:
+        if route.methods is None:
+            fallback = route
+        elif method in route.methods:
+            return route
+    return fallback
+
+
+class Router:
+    """Finds the most specific route: literal before template before prefix, the longer prefix first.
+
+    The cost grows with the number of segments of a path, not with the number of routes.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._routes: list[Route] = []
+
+    def add(self, route: Route) -> None:
+        """Add a route.
+
+        Raises:
+            RouteConflict: when an earlier route matches the same paths and one of the same methods.
+        """
+        node = self._root
+        for segment in route.pattern.segments:
+            if segment is None:
+                node.template = node.template or _Node()
+                node = node.template
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        siblings = node.prefixed if route.pattern.prefix else node.exact
+        for other in siblings:
+            both = {None} if route.methods is other.methods else (route.methods or set()) & (other.methods or set())
+            if both:
+                raise RouteConflict(other.name)
+        siblings.append(route)
+        self._routes.append(route)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def match(self, method: str, segments: tuple[str, ...]) -> Route | None:
+        """The route for a method and the normalised segments of a path; None when there is none."""
+        return self._match(self._root, method, segments, 0)
+
+    def _match(self, node: _Node, method: str, segments: tuple[str, ...], index: int) -> Route | None:
+        # Depth is bounded by the longest pattern of the policy, whatever the request's path.
+        if index == len(segments):
+            return _by_method(node.exact, method) or _by_method(node.prefixed, method)
+        segment = segments[index]
+        found = None
+        if (child := node.literals.get(segment)) is not None:
+            found = self._match(child, method, segments, index + 1)
+        if found is None and node.template is not None and segment:
+            found = self._match(node.template, method, segments, index + 1)
+        return found or _by_method(node.prefixed, method)

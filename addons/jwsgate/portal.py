@@ -1,0 +1,54 @@
+"""The loaded portal export: applications by client ID, and which certificate of one can be used now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NewType
+
+from .certificates import RegisteredCertificate
+from .reasons import Reason, Rejection
+
+__all__ = ["Application", "ClientId", "Portal", "usable_certificates"]
+
+ClientId = NewType("ClientId", str)
+"""Any text: UUIDs are usual, 32 hex digits and all digits occur."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One application of the developer portal."""
+
+    name: str
+    title: str
+    enabled: bool
+    client_ids: tuple[ClientId, ...]
+    certificates: tuple[RegisteredCertificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """All applications of an export, immutable."""
+
+    applications: tuple[Application, ...]
+    by_client_id: Mapping[ClientId, Application] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index = {client_id: app for app in self.applications for client_id in app.client_ids}
+        object.__setattr__(self, "by_client_id", MappingProxyType(index))
+
+
+def usable_certificates(application: Application, now: float) -> tuple[RegisteredCertificate, ...]:
+    """The certificates of an application that are valid at `now` (Unix seconds); never empty.
+
+    Raises:
+        Rejection: `certificate_missing`, `certificate_not_yet_valid` or `certificate_expired`.
+    """
+    certificates = application.certificates
+    if not certificates:
+        raise Rejection(Reason.CERTIFICATE_MISSING, "the application has no certificate registered")
+    usable = tuple(c for c in certificates if c.not_before <= now <= c.not_after)
+    if usable:
+        return usable
+    if any(now < c.not_before for c in certificates):
+        raise Rejection(Reason.CERTIFICATE_NOT_YET_VALID, "the registered certificate is not valid yet")
+    raise Rejection(Reason.CERTIFICATE_EXPIRED, "the registered certificate has expired")

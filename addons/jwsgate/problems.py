@@ -1,0 +1,42 @@
+"""Problems: defects of a file, each with its place and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["Location", "Problem", "ProblemsFound", "path_text"]
+
+type Location = tuple[str | int, ...]
+"""Where a value stands in a document: mapping keys and sequence indices from the top."""
+
+
+def path_text(location: Location) -> str:
+    """A location as people write it: `results[0].credentials[1].client_id`."""
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text or "(document)"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One defect. Line and column count from 1, columns in characters; 0 where a file has no lines to name."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message} ({self.remedy})"
+        # Keys and values of a broken file end up here: they must not steer a terminal or forge a log line.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class ProblemsFound(Exception):
+    """Files that cannot be used, with every problem found in them."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))

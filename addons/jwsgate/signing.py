@@ -1,0 +1,58 @@
+"""The demo's stand-in for a client: a JWS over claims, as API Connect's `jwt-generate` makes it."""
+
+import base64
+import json
+from typing import Any
+
+from jwcrypto.jwa import JWA
+from jwcrypto.jwk import JWK
+
+from .policy import Sign
+from .reasons import Reason, Rejection
+from .strict_json import StrictJsonError, parse_object
+
+__all__ = ["sign_compact", "sign_posted_claims"]
+
+
+def _segment(octets: bytes) -> bytes:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=")
+
+
+def _compact_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def sign_compact(key: JWK, header: dict[str, Any], payload: bytes) -> bytes:
+    """A compact JWS (RFC 7515 section 7.1) by the algorithm that the header names."""
+    signing_input = _segment(_compact_json(header)) + b"." + _segment(payload)
+    algorithm: Any = JWA.signing_alg(header["alg"])
+    signature = algorithm.sign(key, signing_input)
+    return signing_input + b"." + _segment(signature)
+
+
+def sign_posted_claims(action: Sign, body: bytes, now: float) -> bytes:
+    """Sign iss, aud, exp, iat, then the posted members; posted ones of those four names are dropped.
+
+    Header `{"alg":…}` alone, times in whole seconds, as the original did. An empty body posts no members.
+
+    Raises:
+        Rejection: `body_malformed`.
+    """
+    try:
+        posted = parse_object(body) if body.strip() else {}
+    except StrictJsonError as error:
+        raise Rejection(Reason.BODY_MALFORMED, f"the body is refused: {error}") from None
+    issued_at = int(now)
+    claims: dict[str, Any] = {
+        "iss": action.issuer,
+        "aud": action.audience,
+        "exp": issued_at + action.lifetime,
+        "iat": issued_at,
+    }
+    claims |= {name: value for name, value in posted.items() if name not in claims}
+    try:
+        payload = _compact_json(claims)
+    except ValueError:
+        # 1e400 is a JSON number, but reads as infinity, which no JSON can say.
+        raise Rejection(Reason.BODY_MALFORMED, "the body holds a number that cannot be written") from None
+    return sign_compact(action.key, {"alg": action.algorithm}, payload)

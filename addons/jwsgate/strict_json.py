@@ -1,0 +1,78 @@
+"""JSON objects for JOSE headers and claims, without the leniencies that let two readers differ.
+
+RFC 7515 section 4 and RFC 7519 section 4 leave a choice on duplicate member names: here they are refused,
+as are NaN and Infinity (not JSON), lone surrogates (not text), a byte order mark, and deep nesting.
+"""
+
+import json
+import re
+from typing import Any, Final, NoReturn
+
+__all__ = ["MAX_DEPTH", "StrictJsonError", "parse_object"]
+
+MAX_DEPTH: Final = 32
+"""Deepest nesting accepted; claims have no honest use for more, and parsers recurse."""
+
+_OPENERS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+
+
+class StrictJsonError(ValueError):
+    """The octets are not one JSON object in the strict form; the message is a fixed text."""
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise StrictJsonError("a member name is repeated")
+    return members
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise StrictJsonError("NaN and Infinity are not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
+
+
+def _too_deep(octets: bytes) -> bool:
+    if octets.count(b"[") + octets.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _OPENERS.finditer(octets):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+def parse_object(octets: bytes) -> dict[str, Any]:
+    """Parse octets as one JSON object.
+
+    Raises:
+        StrictJsonError: for anything else; never another exception.
+    """
+    if _too_deep(octets):
+        raise StrictJsonError("nested too deeply")
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise StrictJsonError("not UTF-8") from None
+    try:
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            # An escaped lone surrogate parses, but cannot be written, logged or compared as text.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except StrictJsonError:
+        raise
+    except UnicodeEncodeError:
+        raise StrictJsonError("a string holds a lone surrogate") from None
+    except ValueError:
+        # JSONDecodeError, or Python's refusal of integers over 4300 digits.
+        raise StrictJsonError("not JSON") from None
+    if not isinstance(value, dict):
+        raise StrictJsonError("not a JSON object")
+    return value
