@@ -14,7 +14,7 @@ Rule 5. Decisions are kept beside the flows, never on them: recorded flows bring
 import logging
 import secrets
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Awaitable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,14 +27,17 @@ from mitmproxy.proxy import layer, layers, mode_specs
 from mitmproxy.proxy.layers.http import HTTPMode
 
 from .answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
-from .decision import Allowed, Decision, Rejected, Snapshot, decide
+from .decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapshot, decide, decide_body
 from .facts import RequestFacts, canonical_header_name
 from .loading import load_snapshot
 from .policy import Forward, RespondClaims, Sign
 from .problems import ProblemsFound
 from .reasons import Reason, Rejection
+from .replay import MemoryReplayStore, ReplayKey, ReplayStore, check_replay
+from .replay_redis import RedisReplayStore
 from .signing import sign_posted_claims
 from .unsafe_options import unsafe_options
+from .verified_cache import VerifiedCache
 
 __all__ = ["JwsGate", "Seal", "addons", "install"]
 
@@ -44,6 +47,7 @@ _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 _LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
 _MAX_POSTED_OCTETS: Final = 65536
+_MEMORY: Final = "memory"
 _OPTIONS: Final = {"jwsgate_portal", "jwsgate_policy"}
 
 
@@ -89,6 +93,9 @@ class JwsGate:
         self._started = False
         self._snapshot: Snapshot | None = None
         self._loaded_from: tuple[str, tuple[str, ...]] | None = None
+        self._cache: JwsCache = VerifiedCache()
+        self._replay_store: ReplayStore = MemoryReplayStore()
+        self._replay_store_name = _MEMORY
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
 
     # Options
@@ -96,6 +103,12 @@ class JwsGate:
     def load(self, loader: Loader) -> None:
         loader.add_option("jwsgate_portal", str, "", "Portal export: the applications and their certificates.")
         loader.add_option("jwsgate_policy", Sequence[str], [], "Policy files: routes and what each demands.")
+        loader.add_option(
+            "jwsgate_replay_store",
+            str,
+            _MEMORY,
+            "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
+        )
         # With "eager", mitmproxy connects upstream for requests that will be denied.
         ctx.options.update(connection_strategy="lazy")
 
@@ -120,6 +133,16 @@ class JwsGate:
             raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
         if self._snapshot is None or _OPTIONS & updated:
             self._load()
+        self._open_replay_store(ctx.options.jwsgate_replay_store)
+
+    def _open_replay_store(self, name: str) -> None:
+        if name == self._replay_store_name:
+            return
+        try:
+            self._replay_store = MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
+        except ValueError as error:
+            raise exceptions.OptionsError(f"jwsgate_replay_store: {error}") from None
+        self._replay_store_name = name
 
     def _load(self) -> None:
         portal, policies = ctx.options.jwsgate_portal, tuple(ctx.options.jwsgate_policy)
@@ -130,11 +153,14 @@ class JwsGate:
                 "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
             )
         try:
-            snapshot = load_snapshot(Path(portal).expanduser(), [Path(policy).expanduser() for policy in policies])
+            snapshot = load_snapshot(
+                Path(portal).expanduser(), [Path(policy).expanduser() for policy in policies], time.time()
+            )
         except ProblemsFound as error:
             count = len(error.problems)
             raise exceptions.OptionsError(f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}") from None
         self._snapshot = snapshot
+        self._cache = VerifiedCache()  # the old entries can never be met again
         self._loaded_from = portal, policies
         logger.info(
             "jwsgate: revision %s: %d applications, %d routes",
@@ -158,45 +184,62 @@ class JwsGate:
             flow.response = http.Response.make(*_LAST_RESORT)
             logger.error("jwsgate: %s while deciding; denied", type(error).__name__)
 
-    def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         if not flow.live:
-            return
+            return None
         flow.response = http.Response.make(*_LAST_RESORT)
         try:
-            flow.response = self._release(flow)
+            record = self._records[flow]
+            if isinstance(record.decision, AwaitsBody):
+                self._settle(flow, record, decide_body(record.decision, flow.request.raw_content or b""))
+            if isinstance(record.decision, Allowed) and record.decision.replay is not None:
+                # Only this one waits; mitmproxy awaits what a hook returns.
+                return self._release_once(flow, record, record.decision.replay)
+            flow.response = self._release(flow, record)
         except BaseException as error:
             flow.response = http.Response.make(*_LAST_RESORT)
             logger.error("jwsgate: %s while releasing; denied", type(error).__name__)
+        return None
+
+    async def _release_once(self, flow: http.HTTPFlow, record: _Record, key: ReplayKey) -> None:
+        try:
+            await check_replay(self._replay_store, key, time.time())
+            flow.response = self._release(flow, record)
+        except Rejection as rejection:
+            self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
+        except BaseException as error:
+            flow.response = http.Response.make(*_LAST_RESORT)
+            logger.error("jwsgate: %s while asking the replay store; denied", type(error).__name__)
+            if not isinstance(error, Exception):
+                raise  # a cancelled task must end; the denial stands
 
     def _decide(self, flow: http.HTTPFlow) -> None:
         request = flow.request.data
         facts = RequestFacts(request.method.decode("latin-1"), request.path, request.headers.fields)
-        # The clock of the machine is read here and nowhere else.
-        decision = decide(self._snapshot, facts, time.time())
+        # The clock of the machine is read in this module, and the core is given the time.
+        decision = decide(self._snapshot, facts, time.time(), self._cache)
         record = _Record(decision, secrets.token_hex(12), _identity(flow))
-        if isinstance(decision, Rejected):
-            record.answer = flow.response = _denial(decision.reason, record, facts.method)
+        self._settle(flow, record, decision)
         self._records[flow] = record
-        self._report(flow, record)
 
-    def _report(self, flow: http.HTTPFlow, record: _Record) -> None:
-        decision = record.decision
-        if isinstance(decision, Allowed):
-            logger.info("jwsgate: %s allowed on route %s", record.transaction_id, decision.route.name)
-            return
-        # Nothing that the client sent is logged: an unprintable octet could break the log, or forge it.
-        flow.marked = ":no_entry:"
-        flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
-        logger.info("jwsgate: %s rejected: %s: %s", record.transaction_id, decision.reason, decision.detail)
+    def _settle(self, flow: http.HTTPFlow, record: _Record, decision: Decision) -> None:
+        """Take note of a decision; a rejection puts its answer on the flow and into the log."""
+        record.decision = decision
+        if isinstance(decision, Rejected):
+            record.answer = flow.response = _denial(decision.reason, record, flow.request.method)
+            flow.marked = ":no_entry:"
+            flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
+            # Nothing that the client sent is logged: an unprintable octet could break the log, or forge it.
+            logger.info("jwsgate: %s rejected: %s: %s", record.transaction_id, decision.reason, decision.detail)
 
-    def _release(self, flow: http.HTTPFlow) -> http.Response | None:
+    def _release(self, flow: http.HTTPFlow, record: _Record) -> http.Response | None:
         """The answer in place of an upstream's, or None to let the request go on."""
-        record = self._records[flow]
         decision = record.decision
         if isinstance(decision, Rejected):
             return record.answer
-        if _identity(flow) != record.decided_on:
-            record.answer = _denial(Reason.INTERNAL_ERROR, record, flow.request.method)
+        if isinstance(decision, AwaitsBody) or _identity(flow) != record.decided_on:
+            changed = Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
+            self._settle(flow, record, changed)
             return record.answer
         match decision.route.action:
             case Forward():
@@ -205,6 +248,7 @@ class JwsGate:
                 record.answer = _response(200, decision.payload, _JSON, record, flow.request.method)
             case Sign() as action:
                 record.answer = self._sign(flow, action, record)
+        logger.info("jwsgate: %s allowed on route %s", record.transaction_id, decision.route.name)
         record.released = True
         return record.answer
 

@@ -39,6 +39,10 @@ _MAX_RSA_BITS: Final = 16384  # a verification with a larger modulus costs milli
 
 _BLOCK: Final = re.compile(r"-----BEGIN\s*([A-Z0-9 ]*?)\s*-----(.*?)-----END\s*([A-Z0-9 ]*?)\s*-----", re.DOTALL)
 _BARE_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_RSASSA_PSS: Final = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
+# The primes up to 167 for which 65537 does not generate every residue, so that a look at the residue tells.
+_ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_ROCA_POWERS: Final = {prime: frozenset(pow(65537, n, prime) for n in range(prime)) for prime in _ROCA_PRIMES}
 _CURVES: Final = {"secp256r1": KeyKind.P256, "secp384r1": KeyKind.P384, "secp521r1": KeyKind.P521}
 
 
@@ -57,12 +61,9 @@ class VerificationKey:
     kind: KeyKind
     bits: int
     signature_octets: int
+    algorithms: tuple[str, ...]
+    """The `alg` values that this key can verify."""
     jwk: JWK = field(repr=False, compare=False)
-
-    @property
-    def algorithms(self) -> tuple[str, ...]:
-        """The `alg` values that this key can verify."""
-        return ALGORITHMS_BY_KEY[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class RegisteredCertificate:
     not_before: float
     not_after: float
     key: VerificationKey
+    chain: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
+    """The DER of the certificate and of those registered behind it; kept only where a CA is asked about."""
 
 
 def holds_private_key(text: str) -> bool:
@@ -117,6 +120,13 @@ def _blocks(text: str) -> list[bytes]:
     return ders
 
 
+def _has_roca_fingerprint(modulus: int) -> bool:
+    """Whether a modulus looks as if made by the faulty Infineon library: then its primes, and so the modulus,
+    are powers of 65537 modulo each small prime (Nemec et al., "The Return of Coppersmith's Attack", section 3.4).
+    """
+    return all(modulus % prime in powers for prime, powers in _ROCA_POWERS.items())
+
+
 def _verification_key(certificate: x509.Certificate) -> VerificationKey:
     refuse = f"use RSA of at least {MIN_RSA_BITS} bits, P-256, P-384, P-521 or Ed25519"
     try:
@@ -130,6 +140,10 @@ def _verification_key(certificate: x509.Certificate) -> VerificationKey:
                 raise CertificateError(f"holds an RSA key of {key.key_size} bits", refuse)
             if exponent < 65537 or exponent % 2 == 0:
                 raise CertificateError(f"holds an RSA key with exponent {exponent}", "make a key with exponent 65537")
+            if _has_roca_fingerprint(key.public_numbers().n):
+                raise CertificateError(
+                    "holds an RSA key with the ROCA weakness (CVE-2017-15361)", "make a new key with other software"
+                )
             kind, bits = KeyKind.RSA, key.key_size
         case ec.EllipticCurvePublicKey():
             if key.curve.name not in _CURVES:
@@ -139,7 +153,11 @@ def _verification_key(certificate: x509.Certificate) -> VerificationKey:
             kind, bits = KeyKind.ED25519, 256
         case _:
             raise CertificateError(f"holds a {type(key).__name__}, which is not supported", refuse)
-    return VerificationKey(kind, bits, signature_octets(kind, bits), _jwk(key))
+    algorithms = ALGORITHMS_BY_KEY[kind]
+    if certificate.public_key_algorithm_oid == _RSASSA_PSS:
+        # The certificate limits its key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
+        algorithms = tuple(name for name in algorithms if name.startswith("PS"))
+    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, _jwk(key))
 
 
 def _jwk(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> JWK:
@@ -182,7 +200,7 @@ def _check_use(certificate: x509.Certificate) -> None:
         )
 
 
-def read_certificate(text: str) -> RegisteredCertificate:
+def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertificate:
     """Read the certificate, or the chain with the leaf first, that an application registered.
 
     Accepted: PEM with or without line breaks or spaces, CRLF, literal backslash-n, bare base64 of the DER.
@@ -212,6 +230,7 @@ def read_certificate(text: str) -> RegisteredCertificate:
         not_before=leaf.not_valid_before_utc.timestamp(),
         not_after=leaf.not_valid_after_utc.timestamp(),
         key=key,
+        chain=tuple(ders) if keep_chain else (),
     )
 
 

@@ -9,7 +9,7 @@ from .jws import JoseHeader
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["LATEST_TIME", "ClaimRules", "check_claims", "parse_claims"]
+__all__ = ["LATEST_TIME", "ClaimRules", "check_claims", "good_between", "parse_claims"]
 
 LATEST_TIME: Final = 253_402_300_799
 """31 December 9999: the last second that every date library can name. Milliseconds taken for seconds
@@ -80,6 +80,16 @@ def _check_times(claims: Mapping[str, Any], rules: ClaimRules, now: float) -> No
             raise Rejection(Reason.CLAIM_MISSING, "exp and iat are both needed to know the lifetime")
         if exp - iat > rules.max_lifetime:
             raise Rejection(Reason.CLAIM_MISMATCH, f"exp lies more than {rules.max_lifetime} seconds after iat")
+
+
+def good_between(claims: Mapping[str, Any], rules: ClaimRules) -> tuple[float, float]:
+    """From when on, and before when, `check_claims` finds the times of these claims good (Unix seconds).
+
+    For claims that have passed it once, so that a second look needs only the clock.
+    """
+    start = max((claims[name] - rules.leeway for name in ("nbf", "iat") if name in claims), default=-math.inf)
+    end = claims["exp"] + rules.leeway if "exp" in claims else math.inf
+    return start, end
 
 
 def _check_one_of(claims: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> None:

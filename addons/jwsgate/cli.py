@@ -44,6 +44,7 @@ def main() -> None:
 @click.option(
     "--upstream",
     envvar="JWSGATE_UPSTREAM",
+    show_envvar=True,
     metavar="URL",
     callback=_check_upstream,
     help="The API behind the gate: http://HOST[:PORT] or https://HOST[:PORT].",
@@ -51,6 +52,7 @@ def main() -> None:
 @click.option(
     "--listen",
     envvar="JWSGATE_LISTEN",
+    show_envvar=True,
     metavar="HOST:PORT",
     default="127.0.0.1:8443",
     show_default=True,
@@ -60,6 +62,7 @@ def main() -> None:
 @click.option(
     "--portal",
     envvar="JWSGATE_PORTAL",
+    show_envvar=True,
     metavar="PATH",
     help="Portal export: the applications and their certificates.",
 )
@@ -67,6 +70,7 @@ def main() -> None:
     "--policy",
     "policies",
     envvar="JWSGATE_POLICY",
+    show_envvar=True,
     metavar="PATH",
     multiple=True,
     help="Policy file; may be given more than once.",
@@ -74,21 +78,33 @@ def main() -> None:
 @click.option(
     "--tls-cert",
     envvar="JWSGATE_TLS_CERT",
+    show_envvar=True,
     metavar="PEM",
     help="Certificate and key that the gate shows, in one file; mitmproxy's own CA makes one otherwise.",
 )
 @click.option(
     "--ui",
     envvar="JWSGATE_UI",
+    show_envvar=True,
     type=click.Choice(["none", "web", "console"]),
     default="none",
     show_default=True,
     help="Show the traffic in mitmweb or in mitmproxy's console.",
 )
 @click.option(
+    "--replay-store",
+    envvar="JWSGATE_REPLAY_STORE",
+    show_envvar=True,
+    metavar="memory|URL",
+    default="memory",
+    show_default=True,
+    help="Where single_use routes remember what was used: this process, or redis://HOST[:PORT][/DB].",
+)
+@click.option(
     "--set",
     "mitmproxy_options",
     envvar="JWSGATE_SET",
+    show_envvar=True,
     metavar="NAME=VALUE",
     multiple=True,
     help="A mitmproxy option; may be given more than once.",
@@ -105,24 +121,38 @@ def run_command(
     policies: tuple[str, ...],
     tls_cert: str | None,
     ui: str,
+    replay_store: str,
     mitmproxy_options: tuple[str, ...],
     demo: bool,
 ) -> None:
     """Run the gate in front of an upstream."""
     from .launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy takes half a second to import
 
+    settings = RunSettings(
+        upstream=upstream or "",
+        listen_host=listen[0],
+        listen_port=listen[1],
+        portal=portal or "",
+        policies=policies,
+        tls_certificate=tls_cert,
+        ui=ui,
+        replay_store=replay_store,
+        mitmproxy_options=mitmproxy_options,
+    )
     if demo:
         from .demo import demo_settings  # noqa: PLC0415
 
         try:
-            settings = demo_settings(listen, ui, mitmproxy_options, upstream, portal, policies, tls_cert)
+            settings = demo_settings(settings)
         except OSError as error:
             raise click.ClickException(f"the demo cannot start: {error}") from None
-    else:
-        for name, value in (("--upstream", upstream), ("--portal", portal), ("--policy", policies)):
-            if not value:
-                raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
-        settings = RunSettings(upstream or "", *listen, portal or "", policies, tls_cert, ui, mitmproxy_options)
+    for name, value in (
+        ("--upstream", settings.upstream),
+        ("--portal", settings.portal),
+        ("--policy", settings.policies),
+    ):
+        if not value:
+            raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
     sys.exit(run(settings))
 
 

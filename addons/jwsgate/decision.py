@@ -1,25 +1,31 @@
-"""The decision on one request: facts in, `Allowed` or `Rejected` out. No I/O, no clock, no proxy.
+"""The decision on one request: facts in, `Allowed`, `Rejected` or `AwaitsBody` out. No I/O, no clock, no proxy.
 
 Rule 1. The order of the steps is fixed, and each step needs all that came before it.
 Rule 2. One snapshot serves the whole decision.
-Rule 3. Only the last line of `_steps` allows; every other way out, exceptions included, is a rejection.
+Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way out, exceptions included, rejects.
 """
 
-import re
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
+from .bindings import check_body_digest, check_request_bindings
 from .certificates import RegisteredCertificate, Thumbprint
-from .claims import check_claims, parse_claims
-from .facts import RequestFacts, canonical_header_name
-from .jws import CompactJws, parse_compact, verify
-from .policy import Route, Router, Sign, Source
+from .claims import check_claims, good_between, parse_claims
+from .facts import RequestFacts
+from .jws import CompactJws, attach, parse_compact, verify
+from .policy import Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import Reason, Rejection
-from .request_target import path_segments, query_values
+from .replay import ReplayKey
+from .sources import check_request, single_value
+from .verified_cache import VerifiedCache
 
-__all__ = ["Allowed", "Decision", "Rejected", "Snapshot", "decide"]
+__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "Verified", "decide", "decide_body"]
+
+_NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A request that may pass. On a `Sign` route there is no JWS, so `payload`, `claims`, `thumbprint` are empty."""
+    """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
+
+    On a `Sign` route there is no JWS, so that `payload`, `claims`, `thumbprint` and `alg` are empty.
+    """
 
     route: Route
     application: Application
@@ -42,6 +51,7 @@ class Allowed:
     claims: Mapping[str, Any]
     thumbprint: Thumbprint | None
     alg: str | None
+    replay: ReplayKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,38 @@ class Rejected:
     """Set once the client ID was found in the portal; never an unknown one, which is the client's text."""
 
 
-type Decision = Allowed | Rejected
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A JWS whose signature and claims have passed, as the cache keeps it.
+
+    Its times hold from `start` until before `end` (Unix seconds). What it allows is only good together with
+    a look at the certificate, the bindings and the replay store for each request.
+    """
+
+    allowed: Allowed
+    certificate: RegisteredCertificate
+    start: float
+    end: float
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitsBody:
+    """A request that must not pass yet: `decide_body` has to see the whole body first.
+
+    `verified` is set when only the body's digest is open, `jws` when the body is what was signed.
+    """
+
+    route: Route
+    application: Application
+    client_id: ClientId
+    certificates: tuple[RegisteredCertificate, ...]
+    verified: Verified | None
+    jws: CompactJws | None
+
+
+type JwsCache = VerifiedCache[tuple[bytes, ClientId, Route], Verified]
+type Decision = Allowed | Rejected | AwaitsBody
 
 
 class _Progress:
@@ -66,53 +107,6 @@ class _Progress:
     def __init__(self) -> None:
         self.route: Route | None = None
         self.client_id: ClientId | None = None
-
-
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
-
-
-def _check_connection(facts: RequestFacts) -> None:
-    for name, value in facts.headers:
-        lower = name.lower()
-        if lower == b"upgrade":
-            # After a 101 the connection is a tunnel in which no further request would be seen.
-            raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a protocol upgrade")
-        if lower == b"connection":
-            options = {option.strip().lower() for option in value.split(b",")}
-            if not options <= _CONNECTION_OPTIONS:
-                # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
-                raise Rejection(Reason.REQUEST_UNSAFE, "the Connection header names other headers")
-        if _CONTROL.search(value):
-            raise Rejection(Reason.REQUEST_UNSAFE, "a header value holds a control character")
-
-
-def _single(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
-    """The one value of a source, white space at its ends removed."""
-    if source.place == "query":
-        values = query_values(facts.target, source.name)
-    else:
-        exact = source.name.encode("ascii").lower()
-        canonical = canonical_header_name(exact)
-        values = []
-        for name, value in facts.headers:
-            if canonical_header_name(name) == canonical:
-                if name.lower() != exact:
-                    raise Rejection(Reason.REQUEST_UNSAFE, f"a header imitates {source.name} with other punctuation")
-                values.append(value)
-    if not values:
-        raise Rejection(missing, f"{source.place} {source.name} is missing")
-    if len(values) > 1:
-        raise Rejection(repeated, f"{source.place} {source.name} is repeated")
-    value = values[0].strip(b" \t")
-    if source.scheme is not None:
-        scheme, _, value = value.partition(b" ")
-        if scheme.lower() != source.scheme.lower().encode("ascii"):
-            raise Rejection(missing, f"{source.place} {source.name} does not carry {source.scheme}")
-        value = value.lstrip(b" ")
-    if not value:
-        raise Rejection(missing, f"{source.place} {source.name} is empty")
-    return value
 
 
 def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application]:
@@ -128,16 +122,22 @@ def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application
     return client_id, application
 
 
+def _allowed_algorithms(route: Route, application: Application) -> frozenset[str] | None:
+    if route.algorithms is None or application.algorithms is None:
+        return route.algorithms if application.algorithms is None else application.algorithms
+    return route.algorithms & application.algorithms
+
+
 def _verify_with_any(
-    jws: CompactJws, certificates: tuple[RegisteredCertificate, ...], route: Route
+    jws: CompactJws, certificates: tuple[RegisteredCertificate, ...], allowed: frozenset[str] | None
 ) -> RegisteredCertificate:
     """Verify with the first certificate that fits; during a rotation an application has more than one."""
     rejection = None
     for certificate in certificates:
         try:
-            verify(jws, certificate, route.algorithms)
+            verify(jws, certificate, allowed)
         except Rejection as error:
-            # The most telling rejection is the one of the certificate that came furthest.
+            # Of several, the mismatch of a signature tells more than an algorithm that another key would need.
             if rejection is None or error.reason is Reason.SIGNATURE_MISMATCH:
                 rejection = error
         else:
@@ -145,28 +145,110 @@ def _verify_with_any(
     raise rejection or Rejection(Reason.INTERNAL_ERROR, "no certificate to verify with")
 
 
-def _steps(snapshot: Snapshot, facts: RequestFacts, now: float, progress: _Progress) -> Allowed:
-    _check_connection(facts)
-    route = snapshot.router.match(facts.method, path_segments(facts.target))
+def _replay_key(route: Route, client_id: ClientId, claims: Mapping[str, Any], end: float) -> ReplayKey | None:
+    if not route.single_use:
+        return None
+    jti = claims.get("jti")
+    if jti is None or "exp" not in claims:
+        raise Rejection(Reason.CLAIM_MISSING, "jti and exp are both needed for a JWS that is good once")
+    if not isinstance(jti, str) or not jti:
+        raise Rejection(Reason.CLAIMS_MALFORMED, "jti is not a text")
+    # The digest has a fixed size, whatever a client makes its jti.
+    return ReplayKey(client_id, hashlib.sha256(jti.encode("utf-8")).hexdigest(), end)
+
+
+def _verify_fresh(
+    text: bytes,
+    route: Route,
+    application: Application,
+    client_id: ClientId,
+    certificates: tuple[RegisteredCertificate, ...],
+    now: float,
+) -> Verified:
+    jws = parse_compact(text, route.max_jws_octets)
+    certificate = _verify_with_any(jws, certificates, _allowed_algorithms(route, application))
+    claims = parse_claims(jws.payload)
+    check_claims(claims, jws.header, route.claims, client_id, now)
+    start, end = good_between(claims, route.claims)
+    allowed = Allowed(
+        route,
+        application,
+        client_id,
+        jws.payload,
+        MappingProxyType(claims),
+        certificate.thumbprint,
+        jws.header.alg,
+        _replay_key(route, client_id, claims, end),
+    )
+    # The claims hold the payload's texts once more, at worst in four octets a character.
+    return Verified(allowed, certificate, start, end, len(text) + 5 * len(jws.payload))
+
+
+def _verify(
+    text: bytes,
+    route: Route,
+    application: Application,
+    client_id: ClientId,
+    certificates: tuple[RegisteredCertificate, ...],
+    now: float,
+    cache: JwsCache | None,
+) -> Verified:
+    if cache is None:
+        return _verify_fresh(text, route, application, client_id, certificates, now)
+    key = text, client_id, route
+    seen = cache.get(key)
+    if seen is not None and seen.start <= now < seen.end and seen.certificate in certificates:
+        return seen
+    verified = _verify_fresh(text, route, application, client_id, certificates, now)
+    cache.put(key, verified)
+    return verified
+
+
+def _steps(
+    snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
+) -> Decision:
+    check_request(facts)
+    route = snapshot.router.find(facts.method, facts.target)
     if route is None:
         raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
     progress.route = route
-    raw_client_id = _single(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
+    raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     client_id, application = _find_application(snapshot.portal, raw_client_id)
     progress.client_id = client_id
-    certificates = usable_certificates(application, now)
+    certificates = usable_certificates(application, now, route.trust)
     if isinstance(route.action, Sign):
-        return Allowed(route, application, client_id, b"", {}, None, None)
-    raw_jws = _single(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
-    jws = parse_compact(raw_jws, route.max_jws_octets)
-    certificate = _verify_with_any(jws, certificates, route)
-    claims = parse_claims(jws.payload)
-    check_claims(claims, jws.header, route.claims, client_id, now)
-    return Allowed(route, application, client_id, jws.payload, claims, certificate.thumbprint, jws.header.alg)
+        return Allowed(route, application, client_id, b"", _NO_CLAIMS, None, None)
+    text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+    if route.detached:
+        jws = parse_compact(text, route.max_jws_octets, detached=True, unencoded=route.unencoded)
+        return AwaitsBody(route, application, client_id, certificates, None, jws)
+    verified = _verify(text, route, application, client_id, certificates, now, cache)
+    if route.bindings is not None:
+        check_request_bindings(verified.allowed.claims, route.bindings, facts)
+        if route.bindings.body is not None:
+            return AwaitsBody(route, application, client_id, certificates, verified, None)
+    return verified.allowed
 
 
-def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float) -> Decision:
-    """Decide on one request at the time `now` (Unix seconds).
+def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
+    route, application, client_id = awaiting.route, awaiting.application, awaiting.client_id
+    if awaiting.jws is not None:
+        jws = attach(awaiting.jws, body)
+        allowed = _allowed_algorithms(route, application)
+        certificate = _verify_with_any(jws, awaiting.certificates, allowed)
+        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate.thumbprint, jws.header.alg)
+    if awaiting.verified is None or route.bindings is None or route.bindings.body is None:
+        raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")
+    check_body_digest(awaiting.verified.allowed.claims, route.bindings.body, body)
+    return awaiting.verified.allowed
+
+
+def _broken(error: Exception) -> Rejected:
+    return Rejected(Reason.INTERNAL_ERROR, f"{type(error).__name__} inside the gate")
+
+
+def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float, cache: JwsCache | None = None) -> Decision:
+    """Decide on one request at the time `now` (Unix seconds). The cache changes the cost, never the decision.
 
     Never raises an `Exception`: one inside is a `Rejected` with `internal_error`.
     """
@@ -174,8 +256,18 @@ def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float) -> Decisi
         return Rejected(Reason.POLICY_UNAVAILABLE, "no portal export and policy are loaded")
     progress = _Progress()
     try:
-        return _steps(snapshot, facts, now, progress)
+        return _steps(snapshot, facts, now, cache, progress)
     except Rejection as rejection:
         return Rejected(rejection.reason, rejection.detail, progress.route, progress.client_id)
     except Exception as error:
-        return Rejected(Reason.INTERNAL_ERROR, f"{type(error).__name__} inside the gate", progress.route)
+        return _broken(error)
+
+
+def decide_body(awaiting: AwaitsBody, body: bytes) -> Allowed | Rejected:
+    """Decide a request whose whole body, as raw octets, has now arrived. Never raises an `Exception`."""
+    try:
+        return _body_steps(awaiting, body)
+    except Rejection as rejection:
+        return Rejected(rejection.reason, rejection.detail, awaiting.route, awaiting.client_id)
+    except Exception as error:
+        return _broken(error)

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,15 +141,7 @@ def start_echo_upstream() -> str:
     return f"http://127.0.0.1:{server.server_port}"
 
 
-def demo_settings(
-    listen: tuple[str, int],
-    ui: str,
-    mitmproxy_options: Sequence[str],
-    upstream: str | None,
-    portal: str | None,
-    policies: Sequence[str],
-    tls_certificate: str | None,
-) -> RunSettings:
+def demo_settings(settings: RunSettings) -> RunSettings:
     """What `jwsgate run` needs for the demo; what the user named himself stays.
 
     Raises:
@@ -160,13 +153,11 @@ def demo_settings(
     ensure_pair(certs / "demo-client.key", certs / "demo-client.crt", "jwsgate demo client")
     gate = certs / "demo-gate.pem"
     ensure_pair(gate, gate, "localhost", ("localhost", "127.0.0.1", "::1"))
-    return RunSettings(
-        upstream=upstream or start_echo_upstream(),
-        listen_host=listen[0],
-        listen_port=listen[1],
-        portal=portal or str(certs / "portal.yaml"),
-        policies=policies or (str(_PROJECT / "policies" / "signvalidate.yaml"),),
-        tls_certificate=tls_certificate or str(gate),
-        ui=ui,
-        mitmproxy_options=(f"confdir={certs / 'mitmproxy'}", *mitmproxy_options),
+    return replace(
+        settings,
+        upstream=settings.upstream or start_echo_upstream(),
+        portal=settings.portal or str(certs / "portal.yaml"),
+        policies=settings.policies or (str(_PROJECT / "policies" / "signvalidate.yaml"),),
+        tls_certificate=settings.tls_certificate or str(gate),
+        mitmproxy_options=(f"confdir={certs / 'mitmproxy'}", *settings.mitmproxy_options),
     )

@@ -1,8 +1,11 @@
 """Facts: all that the core knows of one request, as octets, exactly as they would go upstream."""
 
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["RequestFacts", "canonical_header_name"]
+
+_FOLD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_.", b"abcdefghijklmnopqrstuvwxyz--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +27,4 @@ def canonical_header_name(name: bytes) -> bytes:
     CGI, WSGI and several servers fold `_` (some also `.`) and `-` into one name, so that an upstream
     may read `X_IBM_Client_Id` where the gate saw no client ID at all.
     """
-    return name.lower().replace(b"_", b"-").replace(b".", b"-")
+    return name.translate(_FOLD)

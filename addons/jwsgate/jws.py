@@ -4,6 +4,7 @@ Rule 1. Size before anything else; then the shape; then base64url in its one can
 Rule 2. The JOSE header is a strict JSON object and asks for nothing that this module does not do.
 Rule 3. No header parameter ever finds a key: `jwk`, `jku`, `x5u` and `kid` are not looked at.
 Rule 4. The payload is handed out unread; nobody looks at it before `verify` has returned.
+Rule 5. Detached content and `b64: false` are read only where the caller says so; nothing of the JWS turns them on.
 """
 
 import base64
@@ -11,7 +12,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["DEFAULT_MAX_OCTETS", "CompactJws", "JoseHeader", "parse_compact", "verify"]
+__all__ = ["DEFAULT_MAX_OCTETS", "CompactJws", "JoseHeader", "attach", "parse_compact", "verify"]
 
 DEFAULT_MAX_OCTETS: Final = 16384
 
@@ -47,6 +48,8 @@ class JoseHeader:
     typ: str | None
     certificate_thumbprints: tuple[str, ...]
     """What `x5t#S256` and the first of `x5c` say of the signer's certificate, as lower-case hex."""
+    unencoded: bool = False
+    """RFC 7797: `b64` is false, and the payload was signed as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +103,24 @@ def _thumbprint_of_x5c(value: object) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _short_header(segment: bytes) -> JoseHeader:
+def _short_header(segment: bytes, unencoded: bool) -> JoseHeader:
     # A client sends the same JOSE header again and again; exceptions are not cached, so neither are attacks.
-    return _read_header(segment)
+    return _read_header(segment, unencoded)
 
 
-def _read_header(segment: bytes) -> JoseHeader:
+def _is_unencoded(members: dict[str, Any]) -> bool:
+    """RFC 7797 section 6: `b64` counts only when `crit` names it; anything else beside it is refused."""
+    return members.get("b64") is False and members.get("crit") == ["b64"]
+
+
+def _read_header(segment: bytes, unencoded_allowed: bool) -> JoseHeader:
     try:
         members = parse_object(_decode_segment(segment, "JOSE header"))
     except StrictJsonError as error:
         raise _malformed(f"the JOSE header is refused: {error}") from None
+    unencoded = unencoded_allowed and _is_unencoded(members)
     for name in _REFUSED_PARAMETERS:
-        if name in members:
+        if name in members and not (unencoded and name in {"crit", "b64"}):
             raise Rejection(Reason.HEADER_PARAMETER_UNSUPPORTED, f"the JOSE header has {name}")
     if "alg" not in members:
         raise _malformed("the JOSE header has no alg")
@@ -123,11 +132,16 @@ def _read_header(segment: bytes) -> JoseHeader:
         thumbprints.append(_thumbprint_of_x5t(members["x5t#S256"]))
     if "x5c" in members:
         thumbprints.append(_thumbprint_of_x5c(members["x5c"]))
-    return JoseHeader(members["alg"], members.get("typ"), tuple(thumbprints))
+    return JoseHeader(members["alg"], members.get("typ"), tuple(thumbprints), unencoded)
 
 
-def parse_compact(text: bytes, max_octets: int = DEFAULT_MAX_OCTETS) -> CompactJws:
+def parse_compact(
+    text: bytes, max_octets: int = DEFAULT_MAX_OCTETS, *, detached: bool = False, unencoded: bool = False
+) -> CompactJws:
     """Read a compact JWS without any key.
+
+    With `detached`, the payload's segment must be empty (RFC 7515 appendix F) and `attach` must follow;
+    `unencoded` then also takes `b64: false` (RFC 7797).
 
     Raises:
         Rejection: `jws_too_large`, `jws_malformed` or `header_parameter_unsupported`.
@@ -138,13 +152,23 @@ def parse_compact(text: bytes, max_octets: int = DEFAULT_MAX_OCTETS) -> CompactJ
     if shape is None:
         raise _malformed("the JWS is not three base64url segments joined by dots")
     header_segment, payload_segment, signature_segment = shape.groups()
-    header = _short_header(header_segment) if len(header_segment) <= 512 else _read_header(header_segment)
+    if detached and payload_segment:
+        raise _malformed("the JWS holds its payload, and the policy asks for a detached one")
+    read_header = _short_header if len(header_segment) <= 512 else _read_header
+    header = read_header(header_segment, detached and unencoded)
     return CompactJws(
         header=header,
         payload=_decode_segment(payload_segment, "payload"),
         signing_input=text[: shape.end(2)],
         signature=_decode_segment(signature_segment, "signature"),
     )
+
+
+def attach(jws: CompactJws, payload: bytes) -> CompactJws:
+    """A detached JWS with the payload that it was made over, ready to verify."""
+    header_segment = jws.signing_input.partition(b".")[0]
+    signed = payload if jws.header.unencoded else base64.urlsafe_b64encode(payload).rstrip(b"=")
+    return replace(jws, payload=payload, signing_input=header_segment + b"." + signed)
 
 
 def verify(jws: CompactJws, certificate: RegisteredCertificate, allowed: Collection[str] | None = None) -> None:

@@ -30,6 +30,7 @@ class RunSettings:
     policies: Sequence[str]
     tls_certificate: str | None = None
     ui: str = "none"
+    replay_store: str = "memory"
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
@@ -118,10 +119,16 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Non
         mode=[f"reverse:{settings.upstream}"],
         listen_host=settings.listen_host,
         listen_port=settings.listen_port,
+        # A sidecar's upstream sees the host that the client asked for.
+        keep_host_header=True,
     )
     if settings.tls_certificate is not None:
         opts.update(certs=[f"*={settings.tls_certificate}"])
-    opts.update_defer(jwsgate_portal=settings.portal, jwsgate_policy=list(settings.policies))
+    opts.update_defer(
+        jwsgate_portal=settings.portal,
+        jwsgate_policy=list(settings.policies),
+        jwsgate_replay_store=settings.replay_store,
+    )
     gate = install(the_master)
     opts.set(*settings.mitmproxy_options)
     gate.start()

@@ -3,20 +3,26 @@
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
 
 from .decision import Snapshot
 from .documents import Document, read_document
 from .policy import Router
 from .policy_file import build_routes
+from .portal import Portal
 from .portal_file import build_portal
 from .problems import Problem, ProblemsFound
+from .trust import Trust
+from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
 __all__ = ["load_snapshot"]
 
 _MAX_REFERENCE_OCTETS: Final = 65536
+_MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
 
 def _why(error: OSError) -> tuple[str, str]:
@@ -61,10 +67,10 @@ class _References:
     def __init__(self) -> None:
         self.octets: list[bytes] = []
 
-    def read(self, base: Path, name: str) -> bytes:
+    def read(self, base: Path, name: str, limit: int = _MAX_REFERENCE_OCTETS) -> bytes:
         """Raises ValueError with "message; remedy"."""
         try:
-            octets = _read_regular(base.parent / name, _MAX_REFERENCE_OCTETS)
+            octets = _read_regular(base.parent / name, limit)
         except (OSError, ValueError) as error:
             message, remedy = _why(error) if isinstance(error, OSError) else ("is not a file name", "check the path")
             raise ValueError(f"names {name!r}, which {message}; {remedy}") from None
@@ -86,8 +92,38 @@ class _References:
             raise ValueError(f"names {name!r}, which is not PEM; convert it with openssl x509 -inform der") from None
 
 
-def load_snapshot(portal_path: Path, policy_paths: Sequence[Path]) -> Snapshot:
-    """Load a portal export and policies.
+class _PolicyReferences:
+    """What one policy refers to, relative to its own place."""
+
+    def __init__(self, policy: Path, references: _References, portal: Portal, now: float) -> None:
+        self._policy = policy
+        self._references = references
+        self._portal = portal
+        self._now = now
+
+    def read_key(self, name: str) -> bytes:
+        return self._references.read(self._policy, name)
+
+    def read_ca(self, name: str) -> Sequence[x509.Certificate]:
+        return _named(name, read_ca_bundle, self._references.read(self._policy, name, _MAX_BUNDLE_OCTETS))
+
+    def read_crl(self, name: str) -> Sequence[x509.CertificateRevocationList]:
+        return _named(name, read_revocation_lists, self._references.read(self._policy, name, _MAX_BUNDLE_OCTETS))
+
+    def trust(self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None) -> Trust:
+        certificates = [c for application in self._portal.applications for c in application.certificates]
+        return build_trust(ca, lists, certificates, self._now)
+
+
+def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
+    try:
+        return read(octets)
+    except ValueError as error:
+        raise ValueError(f"names {name!r}, which {error}") from None
+
+
+def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -> Snapshot:
+    """Load a portal export and policies, at the time `now` (Unix seconds; certificate chains depend on it).
 
     Raises:
         ProblemsFound: with every problem of every file.
@@ -96,23 +132,30 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path]) -> Snapshot:
     digest = hashlib.sha256()
     references = _References()
 
+    policies: list[tuple[Path, Document]] = []
+    for path in policy_paths:
+        try:
+            policies.append((path, _document(path)))
+        except ProblemsFound as error:
+            problems += error.problems
+
     portal = None
     try:
         document = _document(portal_path)
         digest.update(document.octets)
-        portal, found = build_portal(document, lambda name: references.read_inside(portal_path, name))
+        portal, found = build_portal(
+            document,
+            lambda name: references.read_inside(portal_path, name),
+            keep_chains=any(b"ca_file" in policy.octets for _, policy in policies),
+        )
         problems += found
     except ProblemsFound as error:
         problems += error.problems
 
     router = Router()
-    for path in policy_paths:
-        try:
-            document = _document(path)
-            digest.update(document.octets)
-            problems += build_routes(document, router, lambda name, path=path: references.read(path, name))  # type: ignore[misc]
-        except ProblemsFound as error:
-            problems += error.problems
+    for path, policy in policies:
+        digest.update(policy.octets)
+        problems += build_routes(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
 
     if problems or portal is None:
         raise ProblemsFound(problems)

@@ -3,12 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from jwcrypto.jwk import JWK
 
+from .bindings import Bindings
 from .claims import ClaimRules
 from .jws import DEFAULT_MAX_OCTETS
+from .request_target import path_segments
+from .sources import Source
+from .trust import Trust
 
 __all__ = [
     "Action",
@@ -20,7 +24,6 @@ __all__ = [
     "RouteConflict",
     "Router",
     "Sign",
-    "Source",
 ]
 
 _LITERAL: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})+")
@@ -37,18 +40,6 @@ class RouteConflict(ValueError):
     def __init__(self, other: str) -> None:
         super().__init__(f"matches the same requests as {other}")
         self.other = other
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The one place in a request that holds a value.
-
-    `scheme` is the authentication scheme that stands before the value (RFC 9110 section 11.4), such as Bearer.
-    """
-
-    place: Literal["header", "query"]
-    name: str
-    scheme: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +107,12 @@ class PathPattern:
         return cls(tuple(segments), prefix)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One matched set of paths and methods, and what it demands. `methods` None means every method."""
+    """One matched set of paths and methods, and what it demands. `methods` None means every method.
+
+    Compared by identity: a route is one of its snapshot's, which the verified-JWS cache relies on.
+    """
 
     name: str
     pattern: PathPattern
@@ -128,6 +122,14 @@ class Route:
     max_jws_octets: int = DEFAULT_MAX_OCTETS
     algorithms: frozenset[str] | None = None
     claims: ClaimRules = field(default_factory=ClaimRules)
+    bindings: Bindings | None = None
+    single_use: bool = False
+    """Whether each `jti` is good once."""
+    detached: bool = False
+    """Whether the JWS is detached (RFC 7515 appendix F) and signs the body; it then has no claims to check."""
+    unencoded: bool = False
+    """Whether a detached JWS may have `b64: false` (RFC 7797)."""
+    trust: Trust | None = None
     action: Action = field(default_factory=Forward)
 
 
@@ -162,6 +164,7 @@ class Router:
     def __init__(self) -> None:
         self._root = _Node()
         self._routes: list[Route] = []
+        self._found: dict[tuple[str, bytes], Route | None] = {}
 
     def add(self, route: Route) -> None:
         """Add a route.
@@ -181,6 +184,7 @@ class Router:
             both = {None} if route.methods is other.methods else (route.methods or set()) & (other.methods or set())
             if both:
                 raise RouteConflict(other.name)
+        self._found.clear()
         siblings.append(route)
         self._routes.append(route)
 
@@ -189,6 +193,24 @@ class Router:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def find(self, method: str, target: bytes) -> Route | None:
+        """The route for a method and a request target; None when there is none.
+
+        Raises:
+            Rejection: `request_unsafe` when the target could be read in more than one way.
+        """
+        key = method, target
+        try:
+            return self._found[key]
+        except KeyError:
+            route = self.match(method, path_segments(target))
+        # Clients call the same few targets; what is remembered is bounded at some 2 MB.
+        if len(target) + len(method) <= 256:
+            if len(self._found) >= 4096:
+                self._found.clear()
+            self._found[key] = route
+        return route
 
     def match(self, method: str, segments: tuple[str, ...]) -> Route | None:
         """The route for a method and the normalised segments of a path; None when there is none."""

@@ -1,12 +1,14 @@
 """Policies as files: our own YAML format, its schema, and the way from it to routes."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal, Protocol
 
+from cryptography import x509
 from jwcrypto.jwk import JWK
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .algorithms import ALGORITHMS_BY_KEY, KeyKind
+from .bindings import Bindings, BodyDigest
 from .certificates import CertificateError, load_private_key
 from .claims import ClaimRules
 from .documents import Document
@@ -21,19 +23,34 @@ from .policy import (
     RouteConflict,
     Router,
     Sign,
-    Source,
 )
 from .problems import Location, Problem
-from .shapes import Shape, check_shape
+from .shapes import Algorithm, Shape, check_shape
+from .sources import Source
+from .trust import Trust
 
-__all__ = ["PolicyShape", "build_routes"]
+__all__ = ["PolicyReferences", "PolicyShape", "build_routes"]
 
-type ReadKey = Callable[[str], bytes]
-"""Reads a key file that a policy refers to; raises `ValueError` with "message; remedy"."""
 
-Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # spelled out for mypy and the schema; a test holds it equal to algorithms.ALGORITHMS
+class PolicyReferences(Protocol):
+    """What a policy refers to; each method raises `ValueError` with "message; remedy"."""
+
+    def read_key(self, name: str) -> bytes:
+        """The octets of a private key file."""
+        ...
+
+    def read_ca(self, name: str) -> Sequence[x509.Certificate]:
+        """The certificates of a CA bundle."""
+        ...
+
+    def read_crl(self, name: str) -> Sequence[x509.CertificateRevocationList]:
+        """The lists of a CRL file."""
+        ...
+
+    def trust(self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None) -> Trust:
+        """The trust in the portal's certificates."""
+        ...
+
 
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
 
@@ -73,6 +90,16 @@ class JwsShape(SourceShape):
 
     max_octets: Annotated[int, Field(ge=256, le=1_048_576)] = DEFAULT_MAX_OCTETS
     """Longest compact JWS in octets."""
+    detached: bool = False
+    """The JWS has an empty payload segment and signs the request's body (RFC 7515 appendix F)."""
+    unencoded: bool = False
+    """A detached JWS may sign the body as it is, with b64 false (RFC 7797)."""
+
+    @model_validator(mode="after")
+    def _unencoded_is_detached(self) -> "JwsShape":
+        if self.unencoded and not self.detached:
+            raise ValueError("is unencoded but not detached; add detached: true")
+        return self
 
 
 class ClaimsShape(Shape):
@@ -94,6 +121,49 @@ class ClaimsShape(Shape):
     """Claim that must equal the client ID of the request."""
     typ: OneOrMore | None = None
     """Accepted values of the header parameter typ."""
+
+
+class BodyDigestShape(Shape):
+    """A claim with the digest of the body's raw octets."""
+
+    claim: Annotated[str, Field(min_length=1)]
+    """Name of the claim."""
+    algorithm: Literal["sha-256", "sha-384", "sha-512"] = "sha-256"
+    """Digest algorithm."""
+    encoding: Literal["base64url", "base64", "hex"] = "base64url"
+    """How the claim writes the digest."""
+
+
+class BindShape(Shape):
+    """Claims that must equal parts of the request."""
+
+    method: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal the method, such as htm."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal the path, as sent and without the query."""
+    url: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal base_url and the path, without the query, such as htu."""
+    base_url: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")] | None = None
+    """Scheme and authority under which clients know the API."""
+    body: BodyDigestShape | None = None
+    """Claim with the digest of the body."""
+
+    @model_validator(mode="after")
+    def _bind_something(self) -> "BindShape":
+        if self.url and not self.base_url:
+            raise ValueError("binds the URL without base_url; add base_url: https://HOST")
+        if not (self.method or self.path or self.url or self.body):
+            raise ValueError("binds nothing; name a claim for method, path, url or body")
+        return self
+
+
+class TrustShape(Shape):
+    """A CA that registered certificates must chain to."""
+
+    ca_file: Annotated[str, Field(min_length=1)]
+    """PEM file of the CA certificates, relative to this policy."""
+    crl_file: Annotated[str, Field(min_length=1)] | None = None
+    """File of the revocation lists of every CA in the chains; never fetched, and stale lists refuse."""
 
 
 class SignShape(Shape):
@@ -122,6 +192,12 @@ class DemandsShape(Shape):
     """Algorithms allowed, out of those that the registered key can verify; all of those if not said."""
     claims: ClaimsShape | None = None
     """Rules on claims; a key said here replaces the same key of the defaults."""
+    bind: BindShape | None = None
+    """Claims that tie the JWS to this one request."""
+    single_use: bool | None = None
+    """Each jti of a client ID is good once, until its exp."""
+    certificates: TrustShape | None = None
+    """A CA that the registered certificate must chain to, besides being registered."""
 
 
 class RouteShape(DemandsShape):
@@ -160,7 +236,7 @@ class PolicyShape(Shape):
     """The most specific route wins: plain segments before templates before /**."""
 
 
-def _source(shapes: tuple[SourceShape | None, SourceShape | None], default: str) -> Source:
+def _source(shapes: Iterable[SourceShape | None], default: str) -> Source:
     for shape in shapes:
         if shape is not None and shape.header is not None:
             return Source("header", shape.header, shape.scheme)
@@ -169,11 +245,26 @@ def _source(shapes: tuple[SourceShape | None, SourceShape | None], default: str)
     return Source("header", default)
 
 
-def _max_octets(shapes: tuple[JwsShape | None, JwsShape | None]) -> int:
-    for shape in shapes:
-        if shape is not None and "max_octets" in shape.model_fields_set:
-            return shape.max_octets
-    return DEFAULT_MAX_OCTETS
+def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
+    """What a route says of its JWS, completed from the defaults."""
+    said: dict[str, Any] = {}
+    for shape in (defaults, route):
+        if shape is not None:
+            new = {name: getattr(shape, name) for name in shape.model_fields_set}
+            if new.keys() & {"header", "query"}:
+                # Another place replaces the whole of the former one.
+                said = {name: value for name, value in said.items() if name not in {"header", "query", "scheme"}}
+            said |= new
+    return JwsShape(**said)
+
+
+def _bindings(shape: BindShape | None) -> Bindings | None:
+    if shape is None:
+        return None
+    body = None
+    if shape.body is not None:
+        body = BodyDigest(shape.body.claim, shape.body.algorithm, shape.body.encoding)
+    return Bindings(shape.method, shape.path, shape.url, shape.base_url or "", body)
 
 
 def _claim_rules(route: ClaimsShape | None, defaults: ClaimsShape | None) -> ClaimRules:
@@ -203,7 +294,7 @@ def _key_kind(key: JWK) -> KeyKind | None:
         return None
 
 
-def _sign_action(shape: SignShape, read_key: ReadKey) -> Sign:
+def _sign_action(shape: SignShape, read_key: Callable[[str], bytes]) -> Sign:
     """Raises ValueError with "message; remedy" when the key does not serve."""
     pem = read_key(shape.key)
     try:
@@ -217,49 +308,104 @@ def _sign_action(shape: SignShape, read_key: ReadKey) -> Sign:
     return Sign(key, shape.algorithm, shape.issuer, shape.audience, shape.lifetime)
 
 
-def build_routes(document: Document, router: Router, read_key: ReadKey) -> list[Problem]:
+class _Builder:
+    """Turns one policy's shapes into routes, and collects what is wrong with them."""
+
+    def __init__(self, defaults: DemandsShape, references: PolicyReferences) -> None:
+        self.findings: list[tuple[Location, str, str]] = []
+        self._defaults = defaults
+        self._references = references
+
+    def _find(self, place: Location, error: ValueError) -> None:
+        message, _, remedy = str(error).partition("; ")
+        self.findings.append((place, message, remedy))
+
+    def _action(self, shape: RouteShape, place: Location) -> Action:
+        if shape.sign is not None:
+            try:
+                return _sign_action(shape.sign, self._references.read_key)
+            except ValueError as error:
+                self._find((*place, "sign", "key"), error)
+        return RespondClaims() if shape.respond else Forward()
+
+    def _trust(self, shape: RouteShape, place: Location) -> Trust | None:
+        trust = shape.certificates or self._defaults.certificates
+        if trust is None:
+            return None
+        if shape.certificates is None:
+            place = ("defaults",)
+        ca = lists = None
+        try:
+            ca = self._references.read_ca(trust.ca_file)
+        except ValueError as error:
+            self._find((*place, "certificates", "ca_file"), error)
+        try:
+            lists = self._references.read_crl(trust.crl_file) if trust.crl_file else None
+        except ValueError as error:
+            self._find((*place, "certificates", "crl_file"), error)
+        return self._references.trust(ca, lists) if ca is not None else None
+
+    def _check_detached(self, shape: RouteShape, jws: JwsShape, place: Location) -> None:
+        """A detached JWS signs the body, so that there are no claims to speak of."""
+        if not jws.detached:
+            return
+        for name in ("claims", "bind", "single_use"):
+            if getattr(shape, name):
+                self.findings.append(((*place, name), "cannot be checked on a detached JWS", "remove it here"))
+        if shape.respond:
+            self.findings.append(
+                ((*place, "respond"), "has no claims to answer from a detached JWS", "forward instead")
+            )
+
+    def route(self, shape: RouteShape, place: Location) -> Route | None:
+        """A route, or None with its problems in `findings`."""
+        action = self._action(shape, place)
+        trust = self._trust(shape, place)
+        defaults = self._defaults
+        jws = _jws_shape(shape.jws, defaults.jws)
+        self._check_detached(shape, jws, place)
+        try:
+            pattern = PathPattern.parse(shape.path)
+        except PatternError as error:
+            self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
+            return None
+        algorithms = shape.algorithms or defaults.algorithms
+        attached = not jws.detached
+        single_use = shape.single_use if shape.single_use is not None else defaults.single_use
+        return Route(
+            name=shape.name or shape.path,
+            pattern=pattern,
+            methods=frozenset(shape.methods) if shape.methods else None,
+            client_id=_source((shape.client_id, defaults.client_id), "X-IBM-Client-Id"),
+            jws=_source((jws,), "jwt"),
+            max_jws_octets=jws.max_octets,
+            algorithms=frozenset(algorithms) if algorithms else None,
+            claims=_claim_rules(shape.claims, defaults.claims),
+            bindings=_bindings(shape.bind or defaults.bind) if attached else None,
+            single_use=bool(single_use) and attached,
+            detached=jws.detached,
+            unencoded=jws.unencoded,
+            trust=trust,
+            action=action,
+        )
+
+
+def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     """Add the routes of one policy to the router; every problem in it is returned."""
     problems = list(document.problems)
     shape, shape_problems = check_shape(PolicyShape, document)
     problems += shape_problems
-    findings: list[tuple[Location, str, str]] = []
     if shape is None:
         return problems
-    for index, route in enumerate(shape.routes):
+    builder = _Builder(shape.defaults, references)
+    for index, route_shape in enumerate(shape.routes):
         place: Location = ("routes", index)
-        action: Action = RespondClaims() if route.respond else Forward()
-        if route.sign is not None:
-            try:
-                action = _sign_action(route.sign, read_key)
-            except ValueError as error:
-                message, _, remedy = str(error).partition("; ")
-                findings.append(((*place, "sign", "key"), message, remedy))
-        try:
-            pattern = PathPattern.parse(route.path)
-        except PatternError as error:
-            findings.append(((*place, "path"), str(error), "see the README on paths"))
+        route = builder.route(route_shape, place)
+        if route is None:
             continue
-        algorithms = route.algorithms or shape.defaults.algorithms
         try:
-            router.add(
-                Route(
-                    name=route.name or route.path,
-                    pattern=pattern,
-                    methods=frozenset(route.methods) if route.methods else None,
-                    client_id=_source((route.client_id, shape.defaults.client_id), "X-IBM-Client-Id"),
-                    jws=_source((route.jws, shape.defaults.jws), "jwt"),
-                    max_jws_octets=_max_octets((route.jws, shape.defaults.jws)),
-                    algorithms=frozenset(algorithms) if algorithms else None,
-                    claims=_claim_rules(route.claims, shape.defaults.claims),
-                    action=action,
-                )
-            )
+            router.add(route)
         except RouteConflict as error:
-            findings.append(
-                (
-                    (*place, "path"),
-                    f"matches the same requests as route {error.other}",
-                    "give them different methods",
-                )
-            )
-    return problems + document.problem_list(findings)
+            message = f"matches the same requests as route {error.other}"
+            builder.findings.append(((*place, "path"), message, "give them different methods"))
+    return problems + document.problem_list(list(dict.fromkeys(builder.findings)))

@@ -7,6 +7,7 @@ from typing import NewType
 
 from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
+from .trust import Trust
 
 __all__ = ["Application", "ClientId", "Portal", "usable_certificates"]
 
@@ -23,6 +24,9 @@ class Application:
     enabled: bool
     client_ids: tuple[ClientId, ...]
     certificates: tuple[RegisteredCertificate, ...]
+    """More than one while a certificate is being replaced; each is good for its own time."""
+    algorithms: frozenset[str] | None = None
+    """Narrows the algorithms that a policy allows; None leaves them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +41,36 @@ class Portal:
         object.__setattr__(self, "by_client_id", MappingProxyType(index))
 
 
-def usable_certificates(application: Application, now: float) -> tuple[RegisteredCertificate, ...]:
-    """The certificates of an application that are valid at `now` (Unix seconds); never empty.
+def _trusted(
+    certificates: tuple[RegisteredCertificate, ...], trust: Trust, now: float
+) -> tuple[RegisteredCertificate, ...]:
+    trusted = tuple(c for c in certificates if trust.fault(c.thumbprint, now) is None)
+    if not trusted:
+        fault = trust.fault(certificates[0].thumbprint, now)
+        raise Rejection(Reason.CERTIFICATE_UNUSABLE, f"the registered certificate {fault}")
+    return trusted
+
+
+def usable_certificates(
+    application: Application, now: float, trust: Trust | None = None
+) -> tuple[RegisteredCertificate, ...]:
+    """The certificates of an application that are valid, and trusted, at `now` (Unix seconds); never empty.
 
     Raises:
-        Rejection: `certificate_missing`, `certificate_not_yet_valid` or `certificate_expired`.
+        Rejection: `certificate_missing`, `certificate_not_yet_valid`, `certificate_expired` or
+            `certificate_unusable`.
     """
     certificates = application.certificates
     if not certificates:
         raise Rejection(Reason.CERTIFICATE_MISSING, "the application has no certificate registered")
-    usable = tuple(c for c in certificates if c.not_before <= now <= c.not_after)
+    usable = certificates
+    for certificate in certificates:
+        if not certificate.not_before <= now <= certificate.not_after:
+            # Rare, so that the usual request builds no tuple.
+            usable = tuple(c for c in certificates if c.not_before <= now <= c.not_after)
+            break
     if usable:
-        return usable
+        return usable if trust is None else _trusted(usable, trust, now)
     if any(now < c.not_before for c in certificates):
         raise Rejection(Reason.CERTIFICATE_NOT_YET_VALID, "the registered certificate is not valid yet")
     raise Rejection(Reason.CERTIFICATE_EXPIRED, "the registered certificate has expired")

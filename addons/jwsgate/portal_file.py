@@ -6,13 +6,13 @@ Client secrets, hashed or not, are never read into anything.
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from .certificates import CertificateError, RegisteredCertificate, holds_private_key, read_certificate
 from .documents import Document
 from .portal import Application, ClientId, Portal
 from .problems import Location, Problem, path_text
-from .shapes import TolerantShape, check_shape
+from .shapes import Algorithm, Shape, TolerantShape, check_shape
 
 __all__ = ["PortalShape", "build_portal"]
 
@@ -28,6 +28,21 @@ class CredentialShape(TolerantShape):
 
     client_id: Annotated[Text, Field(min_length=1)]
     """What the client sends in X-IBM-Client-Id."""
+
+
+class CertificateShape(Shape):
+    """Extension: one of several certificates of an application; either its text or its file."""
+
+    entry: Text | None = None
+    """The certificate as text, like application_public_certificate_entry."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """The certificate's file, inside the folder of this export."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "CertificateShape":
+        if bool(self.entry) == bool(self.file):
+            raise ValueError("needs either entry or file; keep one of the two")
+        return self
 
 
 class ApplicationShape(TolerantShape):
@@ -49,6 +64,10 @@ class ApplicationShape(TolerantShape):
     """The X.509 certificate as pasted into the portal: PEM, or base64 of the DER. Absent or empty: none."""
     application_public_certificate_file: Annotated[str, Field(min_length=1)] | None = None
     """Extension: the certificate's file, inside the folder of this export, in place of the entry."""
+    application_public_certificates: list[CertificateShape] | None = None
+    """Extension: further certificates, so that one can be replaced while both are good."""
+    application_jws_algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
+    """Extension: the algorithms that this application may use, out of those that the policy allows."""
 
 
 class PortalShape(TolerantShape):
@@ -61,11 +80,11 @@ class PortalShape(TolerantShape):
 
 
 class _Builder:
-    def __init__(self, document: Document, read_reference: ReadReference) -> None:
+    def __init__(self, read_reference: ReadReference, keep_chains: bool) -> None:
         self.findings: list[tuple[Location, str, str]] = []
         self._owners: dict[str, Location] = {}
         self._read_reference = read_reference
-        self._document = document
+        self._keep_chains = keep_chains
 
     def application(self, shape: ApplicationShape, location: Location) -> Application:
         found = [((*location, "client_id"), shape.client_id)] if shape.client_id else []
@@ -84,6 +103,7 @@ class _Builder:
             enabled=shape.state == "enabled" and not shape.is_suspended,
             client_ids=tuple(client_ids),
             certificates=self._certificates(shape, location),
+            algorithms=frozenset(shape.application_jws_algorithms) if shape.application_jws_algorithms else None,
         )
 
     def _claim(self, place: Location, client_id: str) -> None:
@@ -101,28 +121,42 @@ class _Builder:
             )
 
     def _certificates(self, shape: ApplicationShape, location: Location) -> tuple[RegisteredCertificate, ...]:
+        entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
         place: Location = (*location, "application_public_certificate_entry")
-        text = shape.application_public_certificate_entry
-        if shape.application_public_certificate_file is not None:
-            place = (*location, "application_public_certificate_file")
-            if text:
-                self.findings.append(
-                    (place, "stands beside application_public_certificate_entry", "keep one of the two")
-                )
-                return ()
-            try:
-                text = self._read_reference(shape.application_public_certificate_file)
-            except ValueError as error:
-                message, _, remedy = str(error).partition("; ")
-                self.findings.append((place, message, remedy))
-                return ()
+        file_place: Location = (*location, "application_public_certificate_file")
+        if entry and file:
+            self.findings.append(
+                (file_place, "stands beside application_public_certificate_entry", "keep one of the two")
+            )
+        found = [self._from_entry(entry, place), self._from_file(file, file_place)]
+        for index, further in enumerate(shape.application_public_certificates or ()):
+            place = (*location, "application_public_certificates", index)
+            found.append(self._from_entry(further.entry, (*place, "entry")))
+            found.append(self._from_file(further.file, (*place, "file")))
+        by_thumbprint = {certificate.thumbprint: certificate for certificate in found if certificate is not None}
+        return tuple(by_thumbprint.values())
+
+    def _from_entry(self, text: str | None, place: Location) -> RegisteredCertificate | None:
         if text is None or not text.strip():
-            return ()
+            return None  # the portal's field was left empty
         try:
-            return (read_certificate(text),)
+            return read_certificate(text, keep_chain=self._keep_chains)
         except CertificateError as error:
             self.findings.append((place, str(error), error.remedy))
-            return ()
+            return None
+
+    def _from_file(self, name: str | None, place: Location) -> RegisteredCertificate | None:
+        if name is None:
+            return None
+        try:
+            text = self._read_reference(name)
+        except ValueError as error:
+            message, _, remedy = str(error).partition("; ")
+            self.findings.append((place, message, remedy))
+            return None
+        if not text.strip():
+            self.findings.append((place, f"names {name!r}, which is empty", "put the certificate into it"))
+        return self._from_entry(text, place)
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
@@ -138,14 +172,20 @@ def _private_keys(value: object, location: Location) -> list[Location]:
             return []
 
 
-def build_portal(document: Document, read_reference: ReadReference) -> tuple[Portal | None, list[Problem]]:
-    """The portal of one export, or every problem in it."""
+def _read_as_certificate(place: Location) -> bool:
+    # There read_certificate finds the private key itself.
+    return place[-1] == "application_public_certificate_entry" or place[-3:-2] == ("application_public_certificates",)
+
+
+def build_portal(
+    document: Document, read_reference: ReadReference, *, keep_chains: bool = False
+) -> tuple[Portal | None, list[Problem]]:
+    """The portal of one export, or every problem in it. `keep_chains` keeps what a CA check needs."""
     problems = list(document.problems)
     shape, shape_problems = check_shape(PortalShape, document)
     problems += shape_problems
-    builder = _Builder(document, read_reference)
+    builder = _Builder(read_reference, keep_chains)
     if b"PRIVATE" in document.octets:
-        entry = "application_public_certificate_entry"
         builder.findings += [
             (
                 place,
@@ -153,7 +193,7 @@ def build_portal(document: Document, read_reference: ReadReference) -> tuple[Por
                 "remove it, treat the key as disclosed, and register only the certificate",
             )
             for place in _private_keys(document.data, ())
-            if place[-1] != entry or shape is None
+            if shape is None or not _read_as_certificate(place)
         ]
     applications: tuple[Application, ...] = ()
     if shape is not None:

@@ -4,14 +4,19 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 """
 
 import difflib
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .documents import Document
 from .problems import Location, Problem
 
-__all__ = ["Shape", "TolerantShape", "check_shape"]
+__all__ = ["Algorithm", "Shape", "TolerantShape", "check_shape"]
+
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # spelled out for mypy and the schema; a test holds it equal to algorithms.ALGORITHMS
 
 
 class Shape(BaseModel):

@@ -1,0 +1,95 @@
+"""Where a request carries its client ID and its JWS: exactly one place, in exactly one spelling."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from .facts import RequestFacts, canonical_header_name
+from .reasons import Reason, Rejection
+from .request_target import query_values
+
+__all__ = ["Source", "check_request", "single_value"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+_CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The one place in a request that holds a value.
+
+    `scheme` is the authentication scheme that stands before the value (RFC 9110 section 11.4), such as Bearer.
+    """
+
+    place: Literal["header", "query"]
+    name: str
+    scheme: str | None = None
+    exact: bytes = field(init=False, repr=False)
+    canonical: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exact", self.name.encode("utf-8").lower())
+        object.__setattr__(self, "canonical", canonical_header_name(self.exact))
+
+
+def _unsafe(detail: str) -> Rejection:
+    return Rejection(Reason.REQUEST_UNSAFE, detail)
+
+
+def check_request(facts: RequestFacts) -> None:
+    """Refuse what an upstream might read differently, whichever route it belongs to.
+
+    Raises:
+        Rejection: `request_unsafe`.
+    """
+    if facts.method not in _METHODS and not _TOKEN.fullmatch(facts.method):
+        raise _unsafe("the method is not a token")
+    octets = b"".join(map(b"".join, facts.headers))
+    if len(octets.translate(None, _CONTROLS)) != len(octets):
+        raise _unsafe("a header holds a control character")
+    for name, value in facts.headers:
+        # Lengths first: these loops run for each header of each request.
+        if len(name) == 7 and name.lower() == b"upgrade":
+            # After a 101 the connection is a tunnel in which no further request would be seen.
+            raise _unsafe("the request asks for a protocol upgrade")
+        if len(name) == 10 and name.lower() == b"connection":
+            options = {option.strip(b" \t").lower() for option in value.split(b",")}
+            if not options <= _CONNECTION_OPTIONS:
+                # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
+                raise _unsafe("the Connection header names other headers")
+
+
+def _header_values(facts: RequestFacts, source: Source) -> list[bytes]:
+    canonical = source.canonical
+    length = len(canonical)
+    values = []
+    for name, value in facts.headers:
+        if len(name) == length and canonical_header_name(name) == canonical:
+            if name.lower() != source.exact:
+                raise _unsafe(f"a header imitates {source.name} with other punctuation")
+            values.append(value)
+    return values
+
+
+def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
+    """The one value of a source, white space at its ends removed; never empty.
+
+    Raises:
+        Rejection: `missing`, `repeated`, or `request_unsafe` for a header that only looks like the source's.
+    """
+    values = _header_values(facts, source) if source.place == "header" else query_values(facts.target, source.name)
+    if not values:
+        raise Rejection(missing, f"{source.place} {source.name} is missing")
+    if len(values) > 1:
+        raise Rejection(repeated, f"{source.place} {source.name} is repeated")
+    value = values[0].strip(b" \t")
+    if source.scheme is not None:
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != source.scheme.lower().encode("ascii"):
+            raise Rejection(missing, f"{source.place} {source.name} does not carry {source.scheme}")
+        value = value.lstrip(b" ")
+    if not value:
+        raise Rejection(missing, f"{source.place} {source.name} is empty")
+    return value

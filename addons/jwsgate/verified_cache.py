@@ -1,0 +1,62 @@
+"""Verified JWS seen before, so that a client's second request costs no signature.
+
+Rule 1. The key is the exact text of the JWS, the client ID and the route; a route belongs to one snapshot,
+        so that a changed policy or portal never meets an old entry.
+Rule 2. An entry is used only while its certificate is still usable and the times of its claims still hold.
+Rule 3. Only what passed every rule is kept. Bindings and replay are no part of it: they are checked each time.
+Rule 4. Bounded in entries and in octets; the least recently used goes first.
+"""
+
+from collections import OrderedDict
+from typing import Final, Protocol
+
+__all__ = ["Entry", "VerifiedCache"]
+
+_ENTRY_OVERHEAD: Final = 2048
+"""Octets reckoned for an entry besides its texts: keys, links, the objects of a few claims."""
+
+
+class Entry(Protocol):
+    """What is kept; frozen, since several requests share it."""
+
+    @property
+    def octets(self) -> int:
+        """The size of its texts."""
+
+
+class VerifiedCache[K, E: Entry]:
+    """Not for several threads at once. `max_entries` 0 switches it off."""
+
+    def __init__(self, max_entries: int = 10_000, max_octets: int = 32 * 1024 * 1024) -> None:
+        self._entries: OrderedDict[K, E] = OrderedDict()
+        self._max_entries = max_entries
+        self._max_octets = max_octets
+        self.octets = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> E | None:
+        """The entry of a key, whether or not its times still hold."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: K, entry: E) -> None:
+        """Keep an entry, and drop others as the bounds ask."""
+        size = entry.octets + _ENTRY_OVERHEAD
+        if size > self._max_octets or self._max_entries < 1:
+            return
+        self.discard(key)
+        self._entries[key] = entry
+        self.octets += size
+        while len(self._entries) > self._max_entries or self.octets > self._max_octets:
+            _, dropped = self._entries.popitem(last=False)
+            self.octets -= dropped.octets + _ENTRY_OVERHEAD
+
+    def discard(self, key: K) -> None:
+        """Forget an entry, if there is one."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.octets -= entry.octets + _ENTRY_OVERHEAD
