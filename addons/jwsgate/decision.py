@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .bindings import check_body_digest, check_request_bindings
-from .certificates import RegisteredCertificate, Thumbprint
+from .certificates import RegisteredCertificate
 from .claims import check_claims, good_between, parse_claims
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
@@ -23,7 +23,7 @@ from .replay import ReplayKey
 from .sources import check_request, single_value
 from .verified_cache import VerifiedCache
 
-__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "Verified", "decide", "decide_body"]
+__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -37,21 +37,27 @@ class Snapshot:
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
 
-    On a `Sign` route there is no JWS, so that `payload`, `claims`, `thumbprint` and `alg` are empty.
+    On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty.
+    A tuple, as it costs a third of a frozen dataclass to make; one is made for each fresh JWS.
     """
 
     route: Route
     application: Application
     client_id: ClientId
-    payload: bytes
-    claims: Mapping[str, Any]
-    thumbprint: Thumbprint | None
-    alg: str | None
+    payload: bytes = b""
+    claims: Mapping[str, Any] = _NO_CLAIMS
+    certificate: RegisteredCertificate | None = None
+    alg: str | None = None
     replay: ReplayKey | None = None
+    start: float = 0.0
+    """From when on the times of the claims hold, in Unix seconds."""
+    end: float = 0.0
+    """Before when they hold."""
+    octets: int = 0
+    """The size of its texts as the cache reckons: the JWS, the payload, and the claims at four octets a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,47 +72,29 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """A JWS whose signature and claims have passed, as the cache keeps it.
-
-    Its times hold from `start` until before `end` (Unix seconds). What it allows is only good together with
-    a look at the certificate, the bindings and the replay store for each request.
-    """
-
-    allowed: Allowed
-    certificate: RegisteredCertificate
-    start: float
-    end: float
-    octets: int
-
-
-@dataclass(frozen=True, slots=True)
 class AwaitsBody:
     """A request that must not pass yet: `decide_body` has to see the whole body first.
 
-    `verified` is set when only the body's digest is open, `jws` when the body is what was signed.
+    `but_body` is set when only the body's digest is open, `jws` when the body is what was signed.
     """
 
     route: Route
     application: Application
     client_id: ClientId
     certificates: tuple[RegisteredCertificate, ...]
-    verified: Verified | None
+    but_body: Allowed | None
     jws: CompactJws | None
 
 
-type JwsCache = VerifiedCache[tuple[bytes, ClientId, Route], Verified]
+type JwsCache = VerifiedCache[tuple[bytes, ClientId, Route], Allowed]
 type Decision = Allowed | Rejected | AwaitsBody
 
 
 class _Progress:
-    """What was established before a rejection, for the record of it."""
+    """What was established before a rejection, for the record of it. Without __init__: one is made each time."""
 
-    __slots__ = ("client_id", "route")
-
-    def __init__(self) -> None:
-        self.route: Route | None = None
-        self.client_id: ClientId | None = None
+    route: Route | None = None
+    client_id: ClientId | None = None
 
 
 def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application]:
@@ -164,44 +152,25 @@ def _verify_fresh(
     client_id: ClientId,
     certificates: tuple[RegisteredCertificate, ...],
     now: float,
-) -> Verified:
+) -> Allowed:
     jws = parse_compact(text, route.max_jws_octets)
     certificate = _verify_with_any(jws, certificates, _allowed_algorithms(route, application))
     claims = parse_claims(jws.payload)
     check_claims(claims, jws.header, route.claims, client_id, now)
     start, end = good_between(claims, route.claims)
-    allowed = Allowed(
+    return Allowed(
         route,
         application,
         client_id,
         jws.payload,
         MappingProxyType(claims),
-        certificate.thumbprint,
+        certificate,
         jws.header.alg,
         _replay_key(route, client_id, claims, end),
+        start,
+        end,
+        len(text) + 5 * len(jws.payload),
     )
-    # The claims hold the payload's texts once more, at worst in four octets a character.
-    return Verified(allowed, certificate, start, end, len(text) + 5 * len(jws.payload))
-
-
-def _verify(
-    text: bytes,
-    route: Route,
-    application: Application,
-    client_id: ClientId,
-    certificates: tuple[RegisteredCertificate, ...],
-    now: float,
-    cache: JwsCache | None,
-) -> Verified:
-    if cache is None:
-        return _verify_fresh(text, route, application, client_id, certificates, now)
-    key = text, client_id, route
-    seen = cache.get(key)
-    if seen is not None and seen.start <= now < seen.end and seen.certificate in certificates:
-        return seen
-    verified = _verify_fresh(text, route, application, client_id, certificates, now)
-    cache.put(key, verified)
-    return verified
 
 
 def _steps(
@@ -217,30 +186,34 @@ def _steps(
     progress.client_id = client_id
     certificates = usable_certificates(application, now, route.trust)
     if isinstance(route.action, Sign):
-        return Allowed(route, application, client_id, b"", _NO_CLAIMS, None, None)
+        return Allowed(route, application, client_id)
     text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
     if route.detached:
         jws = parse_compact(text, route.max_jws_octets, detached=True, unencoded=route.unencoded)
         return AwaitsBody(route, application, client_id, certificates, None, jws)
-    verified = _verify(text, route, application, client_id, certificates, now, cache)
+    key = text, client_id, route
+    allowed = None if cache is None else cache.get(key)
+    if allowed is None or not (allowed.start <= now < allowed.end and allowed.certificate in certificates):
+        allowed = _verify_fresh(text, route, application, client_id, certificates, now)
+        if cache is not None:
+            cache.put(key, allowed)
     if route.bindings is not None:
-        check_request_bindings(verified.allowed.claims, route.bindings, facts)
+        check_request_bindings(allowed.claims, route.bindings, facts)
         if route.bindings.body is not None:
-            return AwaitsBody(route, application, client_id, certificates, verified, None)
-    return verified.allowed
+            return AwaitsBody(route, application, client_id, certificates, allowed, None)
+    return allowed
 
 
 def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
     route, application, client_id = awaiting.route, awaiting.application, awaiting.client_id
     if awaiting.jws is not None:
         jws = attach(awaiting.jws, body)
-        allowed = _allowed_algorithms(route, application)
-        certificate = _verify_with_any(jws, awaiting.certificates, allowed)
-        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate.thumbprint, jws.header.alg)
-    if awaiting.verified is None or route.bindings is None or route.bindings.body is None:
+        certificate = _verify_with_any(jws, awaiting.certificates, _allowed_algorithms(route, application))
+        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg)
+    if awaiting.but_body is None or route.bindings is None or route.bindings.body is None:
         raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")
-    check_body_digest(awaiting.verified.allowed.claims, route.bindings.body, body)
-    return awaiting.verified.allowed
+    check_body_digest(awaiting.but_body.claims, route.bindings.body, body)
+    return awaiting.but_body
 
 
 def _broken(error: Exception) -> Rejected:

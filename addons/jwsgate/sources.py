@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Literal
 
 from .facts import RequestFacts, canonical_header_name
@@ -46,31 +47,20 @@ def check_request(facts: RequestFacts) -> None:
     """
     if facts.method not in _METHODS and not _TOKEN.fullmatch(facts.method):
         raise _unsafe("the method is not a token")
-    octets = b"".join(map(b"".join, facts.headers))
+    octets = b"".join(chain.from_iterable(facts.headers))
     if len(octets.translate(None, _CONTROLS)) != len(octets):
         raise _unsafe("a header holds a control character")
     for name, value in facts.headers:
-        # Lengths first: these loops run for each header of each request.
-        if len(name) == 7 and name.lower() == b"upgrade":
+        # Lengths first: this loop runs for each header of each request.
+        length = len(name)
+        if length == 7 and name.lower() == b"upgrade":
             # After a 101 the connection is a tunnel in which no further request would be seen.
             raise _unsafe("the request asks for a protocol upgrade")
-        if len(name) == 10 and name.lower() == b"connection":
+        if length == 10 and name.lower() == b"connection":
             options = {option.strip(b" \t").lower() for option in value.split(b",")}
             if not options <= _CONNECTION_OPTIONS:
                 # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
                 raise _unsafe("the Connection header names other headers")
-
-
-def _header_values(facts: RequestFacts, source: Source) -> list[bytes]:
-    canonical = source.canonical
-    length = len(canonical)
-    values = []
-    for name, value in facts.headers:
-        if len(name) == length and canonical_header_name(name) == canonical:
-            if name.lower() != source.exact:
-                raise _unsafe(f"a header imitates {source.name} with other punctuation")
-            values.append(value)
-    return values
 
 
 def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
@@ -79,7 +69,17 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     Raises:
         Rejection: `missing`, `repeated`, or `request_unsafe` for a header that only looks like the source's.
     """
-    values = _header_values(facts, source) if source.place == "header" else query_values(facts.target, source.name)
+    values = []
+    if source.place == "query":
+        values = query_values(facts.target, source.name)
+    else:
+        canonical = source.canonical
+        length = len(canonical)
+        for name, value in facts.headers:
+            if len(name) == length and canonical_header_name(name) == canonical:
+                if name.lower() != source.exact:
+                    raise _unsafe(f"a header imitates {source.name} with other punctuation")
+                values.append(value)
     if not values:
         raise Rejection(missing, f"{source.place} {source.name} is missing")
     if len(values) > 1:
