@@ -216,9 +216,8 @@ def compare_libraries(alg: str, rounds: int, tokens: int) -> None:
 def compare_routes(routes: int, rounds: int) -> None:
     """Print how matching grows with the number of routes, without the memory of targets seen before."""
     few, many = a_router(10), a_router(routes)
-    segments = [
-        (f"api-{number % 100}", f"resource-{number}", "17", "part") for number in range(0, routes, max(1, routes // 500))
-    ]
+    numbers = range(0, routes, max(1, routes // 500))
+    segments = [(f"api-{number % 100}", f"resource-{number}", "17", "part") for number in numbers]
     few_segments = [segments[number % 10] for number in range(len(segments))]
 
     def run(router: Router, paths: list[tuple[str, ...]]) -> Callable[[], None]:

@@ -14,6 +14,7 @@ __all__ = ["Source", "check_request", "single_value"]
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+_MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a policy can allow
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
 
 
@@ -48,6 +49,8 @@ def check_request(facts: RequestFacts) -> None:
     if facts.method not in _METHODS and not _TOKEN.fullmatch(facts.method):
         raise _unsafe("the method is not a token")
     octets = b"".join(chain.from_iterable(facts.headers))
+    if len(octets) > _MAX_HEADER_OCTETS:
+        raise _unsafe("the headers are too large")
     if len(octets.translate(None, _CONTROLS)) != len(octets):
         raise _unsafe("a header holds a control character")
     for name, value in facts.headers:
