@@ -98,16 +98,12 @@ class _Progress:
 
 
 def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application]:
-    try:
-        client_id = ClientId(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise Rejection(Reason.CLIENT_ID_UNKNOWN, "the client ID is not UTF-8") from None
-    application = portal.by_client_id.get(client_id)
-    if application is None:
+    found = portal.find(raw)
+    if found is None:
         raise Rejection(Reason.CLIENT_ID_UNKNOWN, "no application of the portal has this client ID")
-    if not application.enabled:
+    if not found[1].enabled:
         raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
-    return client_id, application
+    return found
 
 
 def _allowed_algorithms(route: Route, application: Application) -> frozenset[str] | None:

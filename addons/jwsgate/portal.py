@@ -1,8 +1,6 @@
 """The loaded portal export: applications by client ID, and which certificate of one can be used now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NewType
 
 from .certificates import RegisteredCertificate
@@ -34,11 +32,24 @@ class Portal:
     """All applications of an export, immutable."""
 
     applications: tuple[Application, ...]
-    by_client_id: Mapping[ClientId, Application] = field(init=False, repr=False)
+    _index: dict[bytes, tuple[ClientId, Application]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        index = {client_id: app for app in self.applications for client_id in app.client_ids}
-        object.__setattr__(self, "by_client_id", MappingProxyType(index))
+        index = {
+            client_id.encode("utf-8"): (client_id, application)
+            for application in self.applications
+            for client_id in application.client_ids
+        }
+        object.__setattr__(self, "_index", index)
+
+    @property
+    def by_client_id(self) -> dict[ClientId, Application]:
+        """Every client ID with its application."""
+        return dict(self._index.values())
+
+    def find(self, octets: bytes) -> tuple[ClientId, Application] | None:
+        """The application of a client ID, given in the octets of a request; None when there is none."""
+        return self._index.get(octets)
 
 
 def _trusted(

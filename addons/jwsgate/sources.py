@@ -48,22 +48,26 @@ def check_request(facts: RequestFacts) -> None:
     """
     if facts.method not in _METHODS and not _TOKEN.fullmatch(facts.method):
         raise _unsafe("the method is not a token")
-    octets = b"".join(chain.from_iterable(facts.headers))
-    if len(octets) > _MAX_HEADER_OCTETS:
-        raise _unsafe("the headers are too large")
-    if len(octets.translate(None, _CONTROLS)) != len(octets):
-        raise _unsafe("a header holds a control character")
+    size = 0
     for name, value in facts.headers:
         # Lengths first: this loop runs for each header of each request.
         length = len(name)
+        size += length + len(value)
         if length == 7 and name.lower() == b"upgrade":
             # After a 101 the connection is a tunnel in which no further request would be seen.
             raise _unsafe("the request asks for a protocol upgrade")
         if length == 10 and name.lower() == b"connection":
+            if len(value) > 256:
+                raise _unsafe("the Connection header is too long")
             options = {option.strip(b" \t").lower() for option in value.split(b",")}
             if not options <= _CONNECTION_OPTIONS:
                 # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
                 raise _unsafe("the Connection header names other headers")
+    if size > _MAX_HEADER_OCTETS:
+        raise _unsafe("the headers are too large")
+    octets = b"".join(chain.from_iterable(facts.headers))
+    if len(octets.translate(None, _CONTROLS)) != size:
+        raise _unsafe("a header holds a control character")
 
 
 def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
