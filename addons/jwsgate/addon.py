@@ -2,15 +2,16 @@
 
 mitmproxy forwards a request whenever an add-on raises, so everything here is arranged to be closed at rest:
 
-Rule 1. `requestheaders` puts a denial on the flow before anything else, and nothing there takes it off.
-Rule 2. Only `request` takes it off, as its last step, when the decision allowed exactly this request.
-        Whatever raises in either hook leaves a denial behind.
-Rule 3. The gate stands first in the chain, so that no other add-on can end the chain before it, and apart
-        from the script that brought it, so that a broken or deleted script does not take it away.
-Rule 4. `Seal` stands last and denies what other add-ons opened.
-Rule 5. Decisions are kept beside the flows, never on them: recorded flows bring metadata of their own.
+Rule 1. `JwsGate` stands first in the chain. It puts a denial on the flow before anything else, then decides.
+Rule 2. `Seal` stands last. Only it takes the denial off, as its last step, when the decision allowed exactly
+        the request that is about to go on. Whatever raises, halts or is missing before leaves the denial behind.
+        After the whole chain the flow is looked at once more, whatever other add-ons did to end it early.
+Rule 3. Both stand in the chain themselves, apart from the script that brought them, so that a broken or deleted
+        script does not take them away.
+Rule 4. Decisions are kept beside the flows, never on them: recorded flows bring metadata of their own.
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from mitmproxy import ctx, dns, exceptions, http, tcp, udp
+from mitmproxy import ctx, dns, exceptions, hooks, http, tcp, udp
 from mitmproxy.addonmanager import Loader
 from mitmproxy.net.dns import response_codes
 from mitmproxy.proxy import layer, layers, mode_specs
 from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
 from .answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
 from .decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapshot, decide, decide_body
@@ -33,7 +35,7 @@ from .loading import load_snapshot
 from .policy import Forward, RespondClaims, Sign
 from .problems import ProblemsFound
 from .reasons import Reason, Rejection
-from .replay import MemoryReplayStore, ReplayKey, ReplayStore, check_replay
+from .replay import MemoryReplayStore, ReplayStore, check_replay
 from .replay_redis import RedisReplayStore
 from .signing import sign_posted_claims
 from .unsafe_options import unsafe_options
@@ -57,9 +59,12 @@ class _Record:
 
     decision: Decision
     transaction_id: str
-    decided_on: tuple[object, ...]
-    answer: http.Response | None = None
-    """Ours, in place of an upstream's; None when the request may go on."""
+    identity: tuple[object, ...]
+    headers: tuple[tuple[bytes, bytes], ...]
+    denial: http.Response | None
+    """What stands on the flow until `Seal` takes it off."""
+    sealed: bool = False
+    """Whether the first of the two hooks went through to the end of the chain."""
     released: bool = False
 
 
@@ -67,6 +72,11 @@ def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
     """What must not change between the decision and the forwarding."""
     data = flow.request.data
     return data.method, data.path, data.scheme, data.host, data.port
+
+
+def _facts(flow: http.HTTPFlow) -> RequestFacts:
+    data = flow.request.data
+    return RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields)
 
 
 def _response(status: int, body: bytes, content_type: str, record: _Record, method: str) -> http.Response:
@@ -82,6 +92,13 @@ def _response(status: int, body: bytes, content_type: str, record: _Record, meth
 def _denial(reason: Reason, record: _Record, method: str) -> http.Response:
     answer = ANSWERS[reason]
     return _response(answer.status, answer.body, _JSON, record, method)
+
+
+def _log_fault(error: BaseException, doing: str) -> None:
+    """Log what broke; to be called when the denial stands. Lets the process end where that was asked for."""
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        raise error
+    logger.error("jwsgate: %s while %s; denied", type(error).__name__, doing)
 
 
 class JwsGate:
@@ -169,7 +186,7 @@ class JwsGate:
             len(snapshot.router),
         )
 
-    # The two hooks that decide
+    # Deciding
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live:
@@ -182,43 +199,14 @@ class JwsGate:
             self._decide(flow)
         except BaseException as error:
             flow.response = http.Response.make(*_LAST_RESORT)
-            logger.error("jwsgate: %s while deciding; denied", type(error).__name__)
-
-    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
-        if not flow.live:
-            return None
-        flow.response = http.Response.make(*_LAST_RESORT)
-        try:
-            record = self._records[flow]
-            if isinstance(record.decision, AwaitsBody):
-                self._settle(flow, record, decide_body(record.decision, flow.request.raw_content or b""))
-            if isinstance(record.decision, Allowed) and record.decision.replay is not None:
-                # Only this one waits; mitmproxy awaits what a hook returns.
-                return self._release_once(flow, record, record.decision.replay)
-            flow.response = self._release(flow, record)
-        except BaseException as error:
-            flow.response = http.Response.make(*_LAST_RESORT)
-            logger.error("jwsgate: %s while releasing; denied", type(error).__name__)
-        return None
-
-    async def _release_once(self, flow: http.HTTPFlow, record: _Record, key: ReplayKey) -> None:
-        try:
-            await check_replay(self._replay_store, key, time.time())
-            flow.response = self._release(flow, record)
-        except Rejection as rejection:
-            self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
-        except BaseException as error:
-            flow.response = http.Response.make(*_LAST_RESORT)
-            logger.error("jwsgate: %s while asking the replay store; denied", type(error).__name__)
-            if not isinstance(error, Exception):
-                raise  # a cancelled task must end; the denial stands
+            self.forget(flow)
+            _log_fault(error, "deciding")
 
     def _decide(self, flow: http.HTTPFlow) -> None:
-        request = flow.request.data
-        facts = RequestFacts(request.method.decode("latin-1"), request.path, request.headers.fields)
+        facts = _facts(flow)
         # The clock of the machine is read in this module, and the core is given the time.
         decision = decide(self._snapshot, facts, time.time(), self._cache)
-        record = _Record(decision, secrets.token_hex(12), _identity(flow))
+        record = _Record(decision, secrets.token_hex(12), _identity(flow), facts.headers, flow.response)
         self._settle(flow, record, decision)
         self._records[flow] = record
 
@@ -226,31 +214,89 @@ class JwsGate:
         """Take note of a decision; a rejection puts its answer on the flow and into the log."""
         record.decision = decision
         if isinstance(decision, Rejected):
-            record.answer = flow.response = _denial(decision.reason, record, flow.request.method)
+            record.denial = flow.response = _denial(decision.reason, record, flow.request.method)
             flow.marked = ":no_entry:"
             flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
             # Nothing that the client sent is logged: an unprintable octet could break the log, or forge it.
             logger.info("jwsgate: %s rejected: %s: %s", record.transaction_id, decision.reason, decision.detail)
 
-    def _release(self, flow: http.HTTPFlow, record: _Record) -> http.Response | None:
-        """The answer in place of an upstream's, or None to let the request go on."""
+    def forget(self, flow: http.HTTPFlow) -> None:
+        """Drop what was decided on a flow, so that nothing can release it any more."""
+        self._records.pop(flow, None)
+
+    # Releasing, for Seal
+
+    def seal(self, flow: http.HTTPFlow) -> None:
+        """Note that the first hook came to its end; without this note nothing is released."""
+        self._records[flow].sealed = True
+
+    def release(self, flow: http.HTTPFlow, found: http.Response | None) -> Awaitable[None] | None:
+        """Let an allowed request go on, or answer it. `found` is the response that was on the flow before.
+
+        Returns what has to be awaited first, if anything. Until it is done, the flow's response denies.
+        """
+        record = self._records[flow]
+        if isinstance(record.decision, Rejected):
+            flow.response = record.denial
+        elif not record.sealed:
+            self._settle(flow, record, Rejected(Reason.INTERNAL_ERROR, "another add-on ended the chain"))
+        elif flow.intercepted or record.decision.route.single_use:
+            return self._release_later(flow, record, found)
+        else:
+            self._release_now(flow, record, found)
+        return None
+
+    async def _release_later(self, flow: http.HTTPFlow, record: _Record, found: http.Response | None) -> None:
+        try:
+            # Somebody may edit the request while it is held back: what counts is what goes on afterwards.
+            await flow.wait_for_resume()
+            allowed = self._confirm(flow, record)
+            if isinstance(allowed, Allowed) and allowed.replay is not None:
+                await check_replay(self._replay_store, allowed.replay, time.time())
+            self._go_on(flow, record, allowed, found)
+        except Rejection as rejection:
+            self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
+        except BaseException as error:
+            flow.response = http.Response.make(*_LAST_RESORT)
+            self.forget(flow)
+            _log_fault(error, "asking the replay store")
+            if isinstance(error, asyncio.CancelledError):
+                raise  # here it is real: the task is being ended, and the denial stands
+
+    def _release_now(self, flow: http.HTTPFlow, record: _Record, found: http.Response | None) -> None:
+        self._go_on(flow, record, self._confirm(flow, record), found)
+
+    def _confirm(self, flow: http.HTTPFlow, record: _Record) -> Allowed | Rejected:
+        """The final decision on the request as it stands now, with its whole body."""
         decision = record.decision
+        if _identity(flow) != record.identity:
+            return Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
+        if flow.request.headers.fields != record.headers:
+            # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
+            decision = decide(self._snapshot, _facts(flow), time.time(), self._cache)
+        if isinstance(decision, AwaitsBody):
+            return decide_body(decision, flow.request.raw_content or b"")
+        return decision
+
+    def _go_on(
+        self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected, found: http.Response | None
+    ) -> None:
+        self._settle(flow, record, decision)
         if isinstance(decision, Rejected):
-            return record.answer
-        if isinstance(decision, AwaitsBody) or _identity(flow) != record.decided_on:
-            changed = Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
-            self._settle(flow, record, changed)
-            return record.answer
+            return
+        answer = None
         match decision.route.action:
             case Forward():
                 self._prepare_upstream(flow, record)
+                if found is not record.denial:
+                    answer = found  # another add-on answers an allowed request in place of the upstream
             case RespondClaims():
-                record.answer = _response(200, decision.payload, _JSON, record, flow.request.method)
+                answer = _response(200, decision.payload, _JSON, record, flow.request.method)
             case Sign() as action:
-                record.answer = self._sign(flow, action, record)
+                answer = self._sign(flow, action, record)
         logger.info("jwsgate: %s allowed on route %s", record.transaction_id, decision.route.name)
         record.released = True
-        return record.answer
+        flow.response = answer
 
     def _sign(self, flow: http.HTTPFlow, action: Sign, record: _Record) -> http.Response:
         body = flow.request.raw_content or b""
@@ -277,18 +323,12 @@ class JwsGate:
             # Without a length, an HTTP/1 upstream would read the body as a second request that nobody decided.
             request.headers["content-length"] = str(len(request.raw_content))
 
-    # What Seal asks
-
-    def closes(self, flow: http.HTTPFlow) -> http.Response | None:
-        """The denial that must stand on a flow which other add-ons have opened; None when all is well."""
+    def must_close(self, flow: http.HTTPFlow) -> bool:
+        """Whether a flow is about to be forwarded that was not released as it is."""
+        if flow.response is not None:
+            return False
         record = self._records.get(flow)
-        if record is None:
-            return http.Response.make(*_LAST_RESORT)
-        if record.answer is not None:
-            return None if flow.response is record.answer else record.answer
-        if flow.response is None and not (record.released and _identity(flow) == record.decided_on):
-            return http.Response.make(*_LAST_RESORT)
-        return None
+        return record is None or not record.released or _identity(flow) != record.identity
 
     # Responses
 
@@ -307,7 +347,7 @@ def _raw_layers() -> tuple[type[layer.Layer], ...]:
 
 
 class Seal:
-    """Stands last in the chain, and closes what any other add-on may have opened."""
+    """Stands last in the chain: keeps the denial on until here, and takes it off from what the gate allowed."""
 
     name = "jwsgate-seal"
 
@@ -315,20 +355,40 @@ class Seal:
         self._gate = gate
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        flow.request.stream = False
-        if flow.live and flow.response is None:
-            flow.response = http.Response.make(*_LAST_RESORT)
-
-    def request(self, flow: http.HTTPFlow) -> None:
         if not flow.live:
             return
         try:
-            closing = self._gate.closes(flow)
+            self.close(flow)
+            self._gate.seal(flow)
         except BaseException as error:
-            closing = http.Response.make(*_LAST_RESORT)
-            logger.error("jwsgate: %s while sealing; denied", type(error).__name__)
-        if closing is not None:
-            flow.response = closing
+            self._gate.forget(flow)
+            _log_fault(error, "sealing")
+
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        if not flow.live:
+            return None
+        found = flow.response
+        flow.response = http.Response.make(*_LAST_RESORT)
+        try:
+            return self._gate.release(flow, found)
+        except BaseException as error:
+            flow.response = http.Response.make(*_LAST_RESORT)
+            self._gate.forget(flow)
+            _log_fault(error, "releasing")
+        return None
+
+    def close(self, flow: http.HTTPFlow) -> None:
+        """Deny what other add-ons have opened; runs after the whole chain too, however that ended."""
+        if not flow.live:
+            return
+        flow.request.stream = False
+        try:
+            must_close = self._gate.must_close(flow)
+        except BaseException as error:
+            must_close = True
+            _log_fault(error, "sealing")
+        if must_close:
+            flow.response = http.Response.make(*_LAST_RESORT)
 
     # What is not HTTP has no client ID and no JWS, so it does not pass.
 
@@ -352,9 +412,21 @@ def install(master: Any) -> JwsGate:
     if (present := manager.get(JwsGate.name)) is not None:
         return cast(JwsGate, present)
     gate = JwsGate()
+    seal = Seal(gate)
     manager.chain.insert(0, gate)
     manager.register(gate)
-    manager.add(Seal(gate))
+    manager.add(seal)
+    run_chain = manager.trigger_event
+
+    async def trigger_event(event: hooks.Hook) -> None:
+        try:
+            await run_chain(event)
+        finally:
+            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
+                seal.close(event.flow)
+
+    # No hook can do this: an add-on that raises AddonHalt ends the chain before the seal.
+    manager.trigger_event = trigger_event
     return gate
 
 

@@ -18,14 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwcrypto.jwk import JWK
 
-from .algorithms import ALGORITHMS_BY_KEY, KeyKind, signature_octets
+from .public_keys import PublicKeyError, VerificationKey, verification_key
 
 __all__ = [
-    "MIN_RSA_BITS",
     "CertificateError",
     "RegisteredCertificate",
     "Thumbprint",
-    "VerificationKey",
     "holds_private_key",
     "load_private_key",
     "read_certificate",
@@ -34,16 +32,9 @@ __all__ = [
 Thumbprint = NewType("Thumbprint", str)
 """SHA-256 over a certificate's DER, in lower-case hex."""
 
-MIN_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
-_MAX_RSA_BITS: Final = 16384  # a verification with a larger modulus costs milliseconds of CPU
-
 _BLOCK: Final = re.compile(r"-----BEGIN\s*([A-Z0-9 ]*?)\s*-----(.*?)-----END\s*([A-Z0-9 ]*?)\s*-----", re.DOTALL)
 _BARE_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _RSASSA_PSS: Final = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
-# The primes up to 167 for which 65537 does not generate every residue, so that a look at the residue tells.
-_ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
-_ROCA_POWERS: Final = {prime: frozenset(pow(65537, n, prime) for n in range(prime)) for prime in _ROCA_PRIMES}
-_CURVES: Final = {"secp256r1": KeyKind.P256, "secp384r1": KeyKind.P384, "secp521r1": KeyKind.P521}
 
 
 class CertificateError(ValueError):
@@ -52,18 +43,6 @@ class CertificateError(ValueError):
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
         self.remedy = remedy
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A public key with all that its algorithms need, prepared once so that a request pays nothing."""
-
-    kind: KeyKind
-    bits: int
-    signature_octets: int
-    algorithms: tuple[str, ...]
-    """The `alg` values that this key can verify."""
-    jwk: JWK = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +86,12 @@ def _blocks(text: str) -> list[bytes]:
     ders = []
     end = 0
     for block in _BLOCK.finditer(text):
-        label = block[1].replace(" ", "")
-        if label not in {"CERTIFICATE", "X509CERTIFICATE", "TRUSTEDCERTIFICATE"} or block[3].replace(" ", "") != label:
-            raise CertificateError(
-                f"is a {block[1] or 'PEM block'}, not a certificate",
-                "register the X.509 certificate (BEGIN CERTIFICATE)",
-            )
+        for label in (block[1], block[3]):
+            if label.replace(" ", "") not in {"CERTIFICATE", "X509CERTIFICATE"}:
+                raise CertificateError(
+                    f"is a {label or 'PEM block'}, not a certificate",
+                    "register the X.509 certificate (BEGIN CERTIFICATE)",
+                )
         ders.append(_decode(block[2]))
         end = block.end()
     if not ders or "-----" in text[end:]:
@@ -120,49 +99,15 @@ def _blocks(text: str) -> list[bytes]:
     return ders
 
 
-def _has_roca_fingerprint(modulus: int) -> bool:
-    """Whether a modulus looks as if made by the faulty Infineon library: then its primes, and so the modulus,
-    are powers of 65537 modulo each small prime (Nemec et al., "The Return of Coppersmith's Attack", section 3.4).
-    """
-    return all(modulus % prime in powers for prime, powers in _ROCA_POWERS.items())
-
-
 def _verification_key(certificate: x509.Certificate) -> VerificationKey:
-    refuse = f"use RSA of at least {MIN_RSA_BITS} bits, P-256, P-384, P-521 or Ed25519"
+    # id-RSASSA-PSS limits a key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
+    only_pss = certificate.public_key_algorithm_oid == _RSASSA_PSS
     try:
-        key = certificate.public_key()
-    except (UnsupportedAlgorithm, ValueError, TypeError):
-        raise CertificateError("holds a kind of key that is not supported", refuse) from None
-    match key:
-        case rsa.RSAPublicKey():
-            exponent = key.public_numbers().e
-            if not MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
-                raise CertificateError(f"holds an RSA key of {key.key_size} bits", refuse)
-            if exponent < 65537 or exponent % 2 == 0:
-                raise CertificateError(f"holds an RSA key with exponent {exponent}", "make a key with exponent 65537")
-            if _has_roca_fingerprint(key.public_numbers().n):
-                raise CertificateError(
-                    "holds an RSA key with the ROCA weakness (CVE-2017-15361)", "make a new key with other software"
-                )
-            kind, bits = KeyKind.RSA, key.key_size
-        case ec.EllipticCurvePublicKey():
-            if key.curve.name not in _CURVES:
-                raise CertificateError(f"holds a key on the curve {key.curve.name}", refuse)
-            kind, bits = _CURVES[key.curve.name], key.key_size
-        case ed25519.Ed25519PublicKey():
-            kind, bits = KeyKind.ED25519, 256
-        case _:
-            raise CertificateError(f"holds a {type(key).__name__}, which is not supported", refuse)
-    algorithms = ALGORITHMS_BY_KEY[kind]
-    if certificate.public_key_algorithm_oid == _RSASSA_PSS:
-        # The certificate limits its key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
-        algorithms = tuple(name for name in algorithms if name.startswith("PS"))
-    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, _jwk(key))
-
-
-def _jwk(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> JWK:
-    # jwcrypto keeps the parsed key beside the JWK, so that no request parses it again.
-    return JWK.from_pyca(key)
+        return verification_key(certificate.public_key(), only_pss=only_pss)
+    except PublicKeyError as error:
+        raise CertificateError(str(error), error.remedy) from None
+    except (UnsupportedAlgorithm, ValueError, TypeError, KeyError):
+        raise CertificateError("holds a key that cannot be read", "make a new key and certificate") from None
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -181,12 +126,28 @@ def _load(der: bytes) -> x509.Certificate:
     return certificate
 
 
+def _issued(upper: x509.Certificate, lower: x509.Certificate) -> bool | None:
+    """Whether the names say that one certificate issued the other; None where they cannot be read."""
+    try:
+        return upper.subject == lower.issuer
+    except (ValueError, KeyError):
+        return None
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    """For people; empty where it cannot be read, as no decision rests on it."""
+    try:
+        return certificate.subject.rfc4514_string()
+    except (ValueError, KeyError):
+        return ""
+
+
 def _check_use(certificate: x509.Certificate) -> None:
     extensions = certificate.extensions
     try:
-        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca and (
-            certificate.subject != certificate.issuer
-        ):
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
+        if constraints.ca and _issued(certificate, certificate) is False:
             raise CertificateError("is the certificate of a CA", "register the client's own certificate, leaf first")
     except x509.ExtensionNotFound:
         pass
@@ -214,19 +175,15 @@ def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertif
     leaf = certificates[0]
     _check_use(leaf)
     for upper, lower in zip(certificates[1:], certificates, strict=False):
-        if lower.issuer != upper.subject:
+        if not _issued(upper, lower):
             raise CertificateError(
                 "is followed by a certificate that did not issue it",
                 "order the chain leaf first, each issued by the next",
             )
     key = _verification_key(leaf)
-    try:
-        subject = leaf.subject.rfc4514_string()
-    except ValueError:
-        subject = ""
     return RegisteredCertificate(
         thumbprint=Thumbprint(hashlib.sha256(ders[0]).hexdigest()),
-        subject=subject,
+        subject=_subject(leaf),
         not_before=leaf.not_valid_before_utc.timestamp(),
         not_after=leaf.not_valid_after_utc.timestamp(),
         key=key,

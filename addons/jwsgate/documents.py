@@ -5,6 +5,7 @@ YAML text mean two things or cost more than it shows: duplicate keys, anchors, a
 deep nesting, several documents. Scalars stay text: what `0123` or `yes` means is for the schema to say.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,8 @@ __all__ = ["MAX_DEPTH", "MAX_OCTETS", "Document", "read_document"]
 MAX_DEPTH: Final = 32
 MAX_OCTETS: Final = 512 * 1024 * 1024
 _MAX_PROBLEMS: Final = 100
+# JSON writes characters beyond U+FFFF as two escapes (RFC 8259 section 7), which YAML does not know.
+_PAIR: Final = re.compile(rb"\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})")
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 # The pure Python parser gives the same events, for the rare machine whose PyYAML was built without libyaml.
@@ -73,8 +76,14 @@ class _Reader:
         if len(self.problems) >= _MAX_PROBLEMS:
             raise ProblemsFound(self.problems)
 
+    def _pair(self, match: re.Match[bytes]) -> bytes:
+        if self._wanted:
+            return b"a" * 12  # only positions count, so that the length must stay
+        high, low = int(match[1], 16), int(match[2], 16)
+        return b"\\U%08X" % (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
     def _events(self, octets: bytes) -> Iterator[Any]:
-        loader = _Parser(octets)
+        loader = _Parser(_PAIR.sub(self._pair, octets) if octets.lstrip()[:1] in {b"{", b"["} else octets)
         try:
             while (event := loader.get_event()) is not None and not isinstance(event, yaml.StreamEndEvent):
                 yield event
@@ -163,7 +172,7 @@ class _Reader:
             location = (*top[1], len(top[0]))
         self._refuse_extras(event, kind, mark, location)
         if kind is yaml.ScalarEvent:
-            return (None if event.style is None and event.value in _NULLS else event.value), location
+            return (None if not event.style and event.value in _NULLS else event.value), location
         if kind is yaml.MappingStartEvent:
             return {}, location
         if kind is yaml.SequenceStartEvent:
@@ -186,7 +195,7 @@ class _Reader:
             raise ProblemsFound(self.problems)
         key: str = event.value
         self._refuse_extras(event, kind, mark, (*location, key))
-        if key == "<<" and event.style is None:
+        if key == "<<" and not event.style:
             self._problem(mark, (*location, key), "is a merge key", "write the members out")
         elif key in container:
             self._problem(mark, (*location, key), "is a repeated key", "keep one of them")

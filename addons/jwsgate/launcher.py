@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mitmproxy import addonmanager, exceptions, hooks, master, options
+from mitmproxy import exceptions, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
-from .addon import Seal, install
+from .addon import install
 
 __all__ = ["RunSettings", "run"]
 
@@ -34,40 +33,7 @@ class RunSettings:
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
-class SealedAddonManager(addonmanager.AddonManager):
-    """Runs the seal after the two hooks that decide, whatever the add-ons did, halted or raised."""
-
-    async def trigger_event(self, event: hooks.Hook) -> None:
-        try:
-            await super().trigger_event(event)
-        finally:
-            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
-                self._seal(event)
-
-    def _seal(self, event: HttpRequestHeadersHook | HttpRequestHook) -> None:
-        seal = self.get(Seal.name)
-        if not isinstance(seal, Seal):
-            event.flow.kill()
-        elif isinstance(event, HttpRequestHeadersHook):
-            seal.requestheaders(event.flow)
-        else:
-            seal.request(event.flow)
-
-
-class _Sealed:
-    """Mixed into a master, gives it the sealed manager in place of its own."""
-
-    @property
-    def addons(self) -> SealedAddonManager:
-        return self._sealed_manager
-
-    @addons.setter
-    def addons(self, manager: addonmanager.AddonManager) -> None:
-        # Master.__init__ assigns a plain manager before any add-on is in it.
-        self._sealed_manager = SealedAddonManager(manager.master)
-
-
-class SidecarMaster(_Sealed, master.Master):  # type: ignore[misc] # a property stands in for an attribute
+class SidecarMaster(master.Master):
     """Only what a reverse proxy needs; half of mitmdump's time goes into walking the add-ons left out here."""
 
     def __init__(self, opts: options.Options) -> None:
@@ -104,11 +70,11 @@ def _master_class(ui: str) -> type[master.Master]:
         case "web":
             from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415
 
-            return type("SealedWebMaster", (_Sealed, WebMaster), {})
+            return WebMaster
         case "console":
             from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415
 
-            return type("SealedConsoleMaster", (_Sealed, ConsoleMaster), {})
+            return ConsoleMaster
         case _:
             return SidecarMaster
 

@@ -40,5 +40,7 @@ def unsafe_options(options: Any) -> list[str]:
     ]
     if "validate_inbound_headers" in options and not options.validate_inbound_headers:
         found.append("validate_inbound_headers: false opens the way for request smuggling; leave it true")
+    if "connection_strategy" in options and options.connection_strategy != "lazy":
+        found.append("connection_strategy: eager connects upstream for requests that are then denied; leave it lazy")
     modes: Iterable[str] = options.mode if "mode" in options else ()
     return found + [message for mode in modes if (message := _unsafe_mode(mode))]
