@@ -33,7 +33,7 @@ from .decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapsho
 from .facts import RequestFacts, canonical_header_name
 from .loading import load_snapshot
 from .policy import Forward, RespondClaims, Sign
-from .problems import ProblemsFound
+from .problems import ProblemsFound, Unfit
 from .reasons import Reason, Rejection
 from .replay import MemoryReplayStore, ReplayStore, check_replay
 from .replay_redis import RedisReplayStore
@@ -157,8 +157,8 @@ class JwsGate:
             return
         try:
             self._replay_store = MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
-        except ValueError as error:
-            raise exceptions.OptionsError(f"jwsgate_replay_store: {error}") from None
+        except Unfit as error:
+            raise exceptions.OptionsError(f"jwsgate_replay_store {error} ({error.remedy})") from None
         self._replay_store_name = name
 
     def _load(self) -> None:

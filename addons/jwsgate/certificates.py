@@ -9,13 +9,13 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass, field
-from typing import Final, NewType
+from dataclasses import dataclass, field, replace
+from typing import Final, NewType, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from jwcrypto.jwk import JWK
 
 from .public_keys import PublicKeyError, VerificationKey, verification_key
@@ -32,7 +32,8 @@ __all__ = [
 Thumbprint = NewType("Thumbprint", str)
 """SHA-256 over a certificate's DER, in lower-case hex."""
 
-_BLOCK: Final = re.compile(r"-----BEGIN\s*([A-Z0-9 ]*?)\s*-----(.*?)-----END\s*([A-Z0-9 ]*?)\s*-----", re.DOTALL)
+_DISCLOSED: Final = "remove it, treat the key as disclosed, make a new pair, and register only the certificate"
+_MAX_CHARACTERS: Final = 65536
 _BARE_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _RSASSA_PSS: Final = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
 
@@ -73,28 +74,35 @@ def _decode(body: str) -> bytes:
         raise CertificateError("is base64 cut short", "paste the certificate again, from BEGIN to END") from None
 
 
+def _label(marker: str, verb: str) -> str | None:
+    """The label of a marker such as `BEGIN CERTIFICATE`; None when it is another marker."""
+    text = " ".join(marker.split())
+    return text.removeprefix(verb).strip() if text.startswith(verb) else None
+
+
 def _blocks(text: str) -> list[bytes]:
     """The DER of each certificate in the text, in order."""
+    if len(text) > _MAX_CHARACTERS:
+        raise CertificateError(f"is longer than {_MAX_CHARACTERS} characters", "register one certificate, or its chain")
     if holds_private_key(text):
-        raise CertificateError(
-            "holds a private key",
-            "remove it, treat the key as disclosed, make a new pair, and register only the certificate",
-        )
+        raise CertificateError("holds a private key", _DISCLOSED)
     text = text.replace("\\r", "\n").replace("\\n", "\n").strip()
-    if "-----" not in text:
+    # What stands between dashes: text, BEGIN …, base64, END …, text, BEGIN …, and so on.
+    _, *parts = text.split("-----")
+    if not parts:
         return [_decode(text)]
     ders = []
-    end = 0
-    for block in _BLOCK.finditer(text):
-        for label in (block[1], block[3]):
+    for begin, body, end in zip(parts[0::4], parts[1::4], parts[2::4], strict=False):
+        for label in (_label(begin, "BEGIN"), _label(end, "END")):
+            if label is None:
+                raise CertificateError("is PEM cut short", "paste the certificate again, from BEGIN to END")
             if label.replace(" ", "") not in {"CERTIFICATE", "X509CERTIFICATE"}:
                 raise CertificateError(
-                    f"is a {label or 'PEM block'}, not a certificate",
+                    f"is a {label[:40] or 'PEM block'}, not a certificate",
                     "register the X.509 certificate (BEGIN CERTIFICATE)",
                 )
-        ders.append(_decode(block[2]))
-        end = block.end()
-    if not ders or "-----" in text[end:]:
+        ders.append(_decode(body))
+    if len(parts) % 4:
         raise CertificateError("is PEM cut short", "paste the certificate again, from BEGIN to END")
     return ders
 
@@ -110,18 +118,25 @@ def _verification_key(certificate: x509.Certificate) -> VerificationKey:
         raise CertificateError("holds a key that cannot be read", "make a new key and certificate") from None
 
 
+def _is_private_key(der: bytes) -> bool:
+    try:
+        serialization.load_der_private_key(der, password=None)
+    except TypeError:
+        return True  # one with a password
+    except Exception:
+        return False
+    return True
+
+
 def _load(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         # Parsed lazily by cryptography: touch what is needed, so that a fault shows here and not in a request.
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.extensions)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ):
+    except Exception:
+        # cryptography raises a kind of its own for each way in which DER can be broken.
+        if _is_private_key(der):
+            raise CertificateError("holds a private key", _DISCLOSED) from None
         raise CertificateError("is not an X.509 certificate", "register the certificate itself, as PEM") from None
     return certificate
 
@@ -191,18 +206,19 @@ def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertif
     )
 
 
-def load_private_key(pem: bytes) -> JWK:
-    """Read an unencrypted PEM private key for signing.
+def load_private_key(pem: bytes) -> VerificationKey:
+    """Read an unencrypted PEM private key for signing; the same demands hold as on registered keys.
 
     Raises:
         CertificateError: when it cannot be used.
     """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-            raise CertificateError(f"is a {type(key).__name__}, which is not supported", "use RSA, EC or Ed25519")
-        return JWK.from_pyca(key)
-    except CertificateError:
-        raise
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        public = verification_key(key.public_key())
+        signer = JWK.from_pyca(cast(rsa.RSAPrivateKey, key))  # or one of the kinds that verification_key takes
+    except PublicKeyError as error:
+        raise CertificateError(str(error), error.remedy) from None
+    except Exception:
+        # As for certificates: cryptography raises many kinds for broken files.
         raise CertificateError("is not a private key in PEM without a password", "write it as PKCS #8 PEM") from None
+    return replace(public, jwk=signer)

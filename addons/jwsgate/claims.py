@@ -9,7 +9,7 @@ from .jws import JoseHeader
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["LATEST_TIME", "ClaimRules", "check_claims", "good_between", "parse_claims"]
+__all__ = ["LATEST_TIME", "ClaimRules", "check_claims", "check_typ", "good_between", "parse_claims"]
 
 LATEST_TIME: Final = 253_402_300_799
 """31 December 9999: the last second that every date library can name. Milliseconds taken for seconds
@@ -116,8 +116,12 @@ def _check_audience(claims: Mapping[str, Any], allowed: tuple[str, ...]) -> None
         raise Rejection(Reason.CLAIM_MISSING, "aud is missing")
 
 
-def _check_typ(header: JoseHeader, allowed: tuple[str, ...]) -> None:
-    """RFC 7515 section 4.1.9: a media type; "application/" may be left out, and case does not matter."""
+def check_typ(header: JoseHeader, allowed: tuple[str, ...]) -> None:
+    """RFC 7515 section 4.1.9: a media type; "application/" may be left out, and case does not matter.
+
+    Raises:
+        Rejection: `claim_missing` or `claim_mismatch`.
+    """
     if not allowed:
         return
     if header.typ is None:
@@ -146,4 +150,4 @@ def check_claims(claims: Mapping[str, Any], header: JoseHeader, rules: ClaimRule
             raise Rejection(Reason.CLAIM_MISSING, f"{rules.client_id_claim} is missing")
         if claims[rules.client_id_claim] != client_id:
             raise Rejection(Reason.CLAIM_MISMATCH, f"{rules.client_id_claim} is not the client ID of the request")
-    _check_typ(header, rules.typ)
+    check_typ(header, rules.typ)

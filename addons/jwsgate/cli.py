@@ -1,37 +1,51 @@
 """The command line. Every option can also come from the environment, as JWSGATE_ and its name."""
 
 import json
+import re
 import sys
-from urllib.parse import urlsplit
 
 import click
 
 from . import __version__
-from .policy_file import PolicyShape
+from .policy_shapes import PolicyShape
 from .portal_file import PortalShape
 from .schemas import schema_of
 
 __all__ = ["main"]
 
 
+_LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
+_UPSTREAM = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?")
+
+
 def _split_listen(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
-    host, separator, port = value.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    match = _LISTEN.fullmatch(value)
+    if match is None or int(match["port"]) > 65535:
         raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:8443 or [::1]:8443")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return match["ipv6"] or match["host"], int(match["port"])
 
 
 def _check_upstream(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is None:
+    if not value:
         return None
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username:
+    match = _UPSTREAM.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 80) <= 65535:
         raise click.BadParameter("write http://HOST[:PORT] or https://HOST[:PORT], without a path")
     return value.rstrip("/")
+
+
+class _MitmproxyOption(click.ParamType[str]):
+    """NAME=VALUE; several in one environment variable stand on lines of their own, as a value may hold spaces."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        if not value.partition("=")[0].strip():
+            self.fail("write NAME=VALUE", parameter, context)
+        return value
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.splitlines() if line.strip()]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,6 +86,7 @@ def main() -> None:
     envvar="JWSGATE_POLICY",
     show_envvar=True,
     metavar="PATH",
+    type=click.Path(),  # in the environment several are joined as in PATH
     multiple=True,
     help="Policy file; may be given more than once.",
 )
@@ -106,11 +121,14 @@ def main() -> None:
     envvar="JWSGATE_SET",
     show_envvar=True,
     metavar="NAME=VALUE",
+    type=_MitmproxyOption(),
     multiple=True,
     help="A mitmproxy option; may be given more than once.",
 )
 @click.option(
     "--demo",
+    envvar="JWSGATE_DEMO",
+    show_envvar=True,
     is_flag=True,
     help="Run the demo of the project's folder: its portal, policy and an echo upstream.",
 )
@@ -133,7 +151,7 @@ def run_command(
         listen_host=listen[0],
         listen_port=listen[1],
         portal=portal or "",
-        policies=policies,
+        policies=tuple(filter(None, policies)),
         tls_certificate=tls_cert,
         ui=ui,
         replay_store=replay_store,

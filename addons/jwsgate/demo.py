@@ -5,6 +5,7 @@ import http.server
 import ipaddress
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,11 +28,11 @@ _RENEW_BEFORE: Final = datetime.timedelta(days=7)
 
 def _write(path: Path, octets: bytes, mode: int) -> None:
     # Never there half-written, and a private key never readable by others, not even for a moment.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
     with os.fdopen(descriptor, "wb") as file:
         file.write(octets)
-    temporary.replace(path)
+        os.fchmod(descriptor, mode)
+    Path(name).replace(path)
 
 
 def _usable(key_path: Path, certificate_path: Path, now: datetime.datetime) -> bool:
@@ -108,14 +109,24 @@ class _Echo(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # trailers
+        return b"".join(chunks)
+
     def _echo(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
         seen: dict[str, Any] = {
             "upstream": "echo",
             "method": self.command,
             "path": self.path,
             "headers": list(map(list, self.headers.items())),
-            "body": self.rfile.read(length).decode("utf-8", "replace"),
+            "body": self._body().decode("utf-8", "replace"),
         }
         octets = json.dumps(seen, indent=2).encode() + b"\n"
         self.send_response(200)

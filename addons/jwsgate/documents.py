@@ -5,14 +5,15 @@ YAML text mean two things or cost more than it shows: duplicate keys, anchors, a
 deep nesting, several documents. Scalars stay text: what `0123` or `yes` means is for the schema to say.
 """
 
+import codecs
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
-from .problems import Location, Problem, ProblemsFound, path_text
+from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
 
 __all__ = ["MAX_DEPTH", "MAX_OCTETS", "Document", "read_document"]
 
@@ -38,43 +39,81 @@ class Document:
     """What the YAML reader refused; a document that has any must not be used."""
 
     def locate(self, locations: Collection[Location]) -> dict[Location, tuple[int, int]]:
-        """Line and column of values, from 1. Reads the octets again, so ask once for all of them.
+        """Line and column of values, or of keys for `KeyLocation`, from 1.
 
-        For a location that the document does not have, the position of the nearest one above it.
+        Reads the octets again, so ask once for all of them. For a location that the document does not have,
+        the position of the nearest one above it.
         """
         wanted = {location[:length] for location in locations for length in range(len(location) + 1)}
-        reader = _Reader(self.file, wanted)
-        reader.read(self.octets)
+        reader = _Reader(self.file, self.octets, wanted)
+        reader.read()
         found = {}
         for location in locations:
             length = len(location)
             while location[:length] not in reader.positions and length:
                 length -= 1
             found[location] = reader.positions.get(location[:length], (1, 1))
+            if isinstance(location, KeyLocation):
+                found[location] = reader.key_positions.get(tuple(location), found[location])
         return found
 
-    def problem_list(self, findings: list[tuple[Location, str, str]]) -> list[Problem]:
-        """Problems from (location, message, remedy) findings."""
-        if not findings:
-            return []
-        positions = self.locate({location for location, _, _ in findings})
-        return [
-            Problem(self.file, *positions[location], path_text(location), message, remedy)
-            for location, message, remedy in findings
-        ]
+    def problem_list(self, findings: Iterable[Finding]) -> list[Problem]:
+        """Findings with their places."""
+        # One key location and one value location of the same path compare equal: asked for apart.
+        problems = []
+        for kind in (KeyLocation, tuple):
+            chosen = [finding for finding in dict.fromkeys(findings) if type(finding[0]) is kind]
+            positions = self.locate([location for location, _, _ in chosen]) if chosen else {}
+            problems += [
+                Problem(self.file, *positions[location], path_text(location), message, remedy)
+                for location, message, remedy in chosen
+            ]
+        return problems
+
+
+def _position(octets: bytes, index: int) -> tuple[int, int]:
+    """Line and column, in characters and from 1, of an octet."""
+    before = octets[:index]
+    start = before.rfind(b"\n") + 1
+    return before.count(b"\n") + 1, len(before[start:].decode("utf-8", "replace").lstrip("\ufeff")) + 1
 
 
 class _Reader:
-    def __init__(self, file: str, wanted: Collection[Location] = ()) -> None:
+    def __init__(self, file: str, octets: bytes, wanted: Collection[Location] = ()) -> None:
         self.file = file
         self.problems: list[Problem] = []
         self.positions: dict[Location, tuple[int, int]] = {}
+        self.key_positions: dict[Location, tuple[int, int]] = {}
+        self._octets = octets
         self._wanted = wanted
+        self._is_json = octets.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}
 
     def _problem(self, mark: Any, location: Location, message: str, remedy: str) -> None:
-        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, path_text(location), message, remedy))
+        line, column = self._place(mark)
+        self.problems.append(Problem(self.file, line, column, path_text(location), message, remedy))
         if len(self.problems) >= _MAX_PROBLEMS:
             raise ProblemsFound(self.problems)
+
+    def _place(self, mark: Any) -> tuple[int, int]:
+        """Line and column of a mark in the file, where surrogate pairs are two characters longer than what was read."""
+        column = mark.column
+        if self._is_json and not self._wanted:
+            # YAML knows more line breaks than JSON; a line past the last one has no pairs to count.
+            lines = self._octets.split(b"\n", mark.line + 1)
+            line = lines[mark.line] if mark.line < len(lines) else b""
+            for pair in _PAIR.finditer(line):
+                if len(line[: pair.start()].decode("utf-8", "replace").lstrip("\ufeff")) < column:
+                    column += 2
+        return mark.line + 1, column + 1
+
+    def _index(self, position: Any) -> int:
+        """The octet of a reader error's position, which PyYAML's own parser counts in characters."""
+        index = position if isinstance(position, int) else 0
+        return (
+            index
+            if _Parser is getattr(yaml, "CSafeLoader", None)
+            else len(self._octets.decode("utf-8")[:index].encode("utf-8"))
+        )
 
     def _pair(self, match: re.Match[bytes]) -> bytes:
         if self._wanted:
@@ -82,54 +121,49 @@ class _Reader:
         high, low = int(match[1], 16), int(match[2], 16)
         return b"\\U%08X" % (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
-    def _events(self, octets: bytes) -> Iterator[Any]:
-        loader = _Parser(_PAIR.sub(self._pair, octets) if octets.lstrip()[:1] in {b"{", b"["} else octets)
+    def _events(self) -> Iterator[Any]:
+        loader = _Parser(_PAIR.sub(self._pair, self._octets) if self._is_json else self._octets)
         try:
             while (event := loader.get_event()) is not None and not isinstance(event, yaml.StreamEndEvent):
                 yield event
         finally:
             loader.dispose()
 
-    def read(self, octets: bytes) -> Any:
+    def read(self) -> Any:
         try:
-            return self._read(octets)
+            return self._read()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            line, column = self._place(mark) if mark else (1, 1)
             message = ", ".join(part for part in (error.context, error.problem) if part)
             self.problems.append(
                 Problem(self.file, line, column, "(document)", f"is not YAML: {message}", "mend the syntax here")
             )
         except yaml.reader.ReaderError as error:
-            before = octets[: error.position] if isinstance(error.position, int) else b""
-            line = before.count(b"\n") + 1
-            self.problems.append(
-                Problem(
-                    self.file,
-                    line,
-                    len(before) - before.rfind(b"\n"),
-                    "(document)",
-                    "holds a character that YAML does not allow",
-                    "remove the control character",
-                )
-            )
+            place = _position(self._octets, self._index(error.position))
+            message = "holds a character that YAML does not allow"
+            self.problems.append(Problem(self.file, *place, "(document)", message, "remove the control character"))
         raise ProblemsFound(self.problems)
 
-    def _read(self, octets: bytes) -> Any:
+    def _refuse(self, broken: bool, mark: Any, message: str, remedy: str) -> None:
+        """End the reading at what makes the rest not worth reading."""
+        if broken:
+            self._problem(mark, (), message, remedy)
+            raise ProblemsFound(self.problems)
+
+    def _read(self) -> Any:
         root: Any = None
         documents = 0
         # One entry for each open collection: (container, location, pending key).
         stack: list[list[Any]] = []
-        for event in self._events(octets):
+        for event in self._events():
             kind = type(event)
             if kind is yaml.StreamStartEvent or kind is yaml.DocumentEndEvent:
                 continue
             mark = event.start_mark
             if kind is yaml.DocumentStartEvent:
                 documents += 1
-                if documents > 1:
-                    self._problem(mark, (), "holds a second document", "keep one document a file")
-                    raise ProblemsFound(self.problems)
+                self._refuse(documents > 1, mark, "holds a second document", "keep one document a file")
                 continue
             if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 stack.pop()
@@ -137,12 +171,14 @@ class _Reader:
 
             top = stack[-1] if stack else None
             is_key = top is not None and type(top[0]) is dict and top[2] is None
-            value, location = self._node(event, kind, mark, top, is_key)
-            if location in self._wanted:
-                self.positions.setdefault(location, (mark.line + 1, mark.column + 1))
             if top is not None and is_key:
-                top[2] = value
+                top[2] = self._key(event, kind, mark, top)
+                if (key_location := (*top[1], top[2])) in self._wanted:
+                    self.key_positions.setdefault(key_location, self._place(mark))
                 continue
+            value, location = self._node(event, kind, mark, top)
+            if location in self._wanted:
+                self.positions.setdefault(location, self._place(mark))
             if top is None:
                 root = value
             elif type(top[0]) is dict:
@@ -151,18 +187,12 @@ class _Reader:
             else:
                 top[0].append(value)
             if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                if len(stack) >= MAX_DEPTH:
-                    self._problem(mark, (), f"is nested more than {MAX_DEPTH} deep", "flatten it")
-                    raise ProblemsFound(self.problems)
+                self._refuse(len(stack) >= MAX_DEPTH, mark, f"is nested more than {MAX_DEPTH} deep", "flatten it")
                 stack.append([value, location, None])
         return root
 
-    def _node(
-        self, event: Any, kind: type[Any], mark: Any, top: list[Any] | None, is_key: bool
-    ) -> tuple[Any, Location]:
+    def _node(self, event: Any, kind: type[Any], mark: Any, top: list[Any] | None) -> tuple[Any, Location]:
         """The value that an event begins, and its location."""
-        if top is not None and is_key:
-            return self._key(event, kind, mark, top), (*top[1], "(key)")
         location: Location
         if top is None:
             location = ()
@@ -213,19 +243,8 @@ def read_document(file: str, octets: bytes) -> Document:
     try:
         octets.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = octets[: error.start]
-        raise ProblemsFound(
-            [
-                Problem(
-                    file,
-                    before.count(b"\n") + 1,
-                    len(before) - before.rfind(b"\n"),
-                    "(document)",
-                    "is not UTF-8",
-                    "save it as UTF-8",
-                )
-            ]
-        ) from None
-    reader = _Reader(file)
-    data = reader.read(octets)
+        place = _position(octets, error.start)
+        raise ProblemsFound([Problem(file, *place, "(document)", "is not UTF-8", "save it as UTF-8")]) from None
+    reader = _Reader(file, octets)
+    data = reader.read()
     return Document(file, data, octets, tuple(reader.problems))

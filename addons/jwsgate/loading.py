@@ -10,12 +10,12 @@ from typing import Final
 from cryptography import x509
 
 from .decision import Snapshot
-from .documents import Document, read_document
+from .documents import MAX_OCTETS, Document, read_document
 from .policy import Router
-from .policy_file import build_routes
+from .policy_file import asks_for_ca, build_routes
 from .portal import Portal
 from .portal_file import build_portal
-from .problems import Problem, ProblemsFound
+from .problems import Problem, ProblemsFound, Unfit
 from .trust import Trust
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
@@ -25,8 +25,14 @@ _MAX_REFERENCE_OCTETS: Final = 65536
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
 
-def _why(error: OSError) -> tuple[str, str]:
+class _TooLarge(OSError):
+    """More octets than the limit."""
+
+
+def _why(error: Exception) -> tuple[str, str]:
     match error:
+        case ValueError():
+            return "is not a file name", "check the path"
         case FileNotFoundError():
             return "does not exist", "check the path"
         case PermissionError():
@@ -34,10 +40,11 @@ def _why(error: OSError) -> tuple[str, str]:
         case IsADirectoryError():
             return "is a folder", "name a file"
         case _:
-            return f"cannot be read: {error.strerror or type(error).__name__}", "check the path"
+            why = error.strerror if isinstance(error, OSError) else None
+            return f"cannot be read: {why or type(error).__name__}", "check the path"
 
 
-def _read_regular(path: Path, limit: int | None = None) -> bytes:
+def _read_regular(path: Path, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO or a device must not hang the gate.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -46,16 +53,20 @@ def _read_regular(path: Path, limit: int | None = None) -> bytes:
             raise IsADirectoryError
         if not stat.S_ISREG(mode):
             raise OSError(0, "it is not a regular file")
-        octets = file.read() if limit is None else file.read(limit + 1)
-    if limit is not None and len(octets) > limit:
-        raise OSError(0, f"it is larger than {limit} octets")
+        size = os.fstat(descriptor).st_size
+        if size > limit:
+            raise _TooLarge(0, f"it is larger than {limit} octets")
+        # As much as was there: read() makes room for all that it is asked for, and a file that grows is reloaded.
+        octets = file.read(size)
     return octets
 
 
 def _document(path: Path) -> Document:
     try:
-        octets = _read_regular(path)
-    except OSError as error:
+        octets = _read_regular(path, MAX_OCTETS)
+    except _TooLarge:
+        raise ProblemsFound([Problem(str(path), 0, 0, "(file)", "is larger than 512 MiB", "split it")]) from None
+    except (OSError, ValueError) as error:
         message, remedy = _why(error)
         raise ProblemsFound([Problem(str(path), 0, 0, "(file)", message, remedy)]) from None
     return read_document(str(path), octets)
@@ -68,12 +79,12 @@ class _References:
         self.octets: list[bytes] = []
 
     def read(self, base: Path, name: str, limit: int = _MAX_REFERENCE_OCTETS) -> bytes:
-        """Raises ValueError with "message; remedy"."""
+        """Raises `Unfit`."""
         try:
             octets = _read_regular(base.parent / name, limit)
         except (OSError, ValueError) as error:
-            message, remedy = _why(error) if isinstance(error, OSError) else ("is not a file name", "check the path")
-            raise ValueError(f"names {name!r}, which {message}; {remedy}") from None
+            message, remedy = _why(error)
+            raise Unfit(f"names {name!r}, which {message}", remedy) from None
         self.octets.append(octets)
         return octets
 
@@ -85,11 +96,11 @@ class _References:
         except (OSError, ValueError, RuntimeError):
             inside = False
         if not inside:
-            raise ValueError(f"names {name!r}, which is outside the export's folder; put the certificate beside it")
+            raise Unfit(f"names {name!r}, which is outside the export's folder", "put the certificate beside it")
         try:
             return self.read(base, name).decode("ascii")
         except UnicodeDecodeError:
-            raise ValueError(f"names {name!r}, which is not PEM; convert it with openssl x509 -inform der") from None
+            raise Unfit(f"names {name!r}, which is not PEM", "convert it with openssl x509 -inform der") from None
 
 
 class _PolicyReferences:
@@ -118,8 +129,8 @@ class _PolicyReferences:
 def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
     try:
         return read(octets)
-    except ValueError as error:
-        raise ValueError(f"names {name!r}, which {error}") from None
+    except Unfit as error:
+        raise Unfit(f"names {name!r}, which {error}", error.remedy) from None
 
 
 def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -> Snapshot:
@@ -146,7 +157,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -
         portal, found = build_portal(
             document,
             lambda name: references.read_inside(portal_path, name),
-            keep_chains=any(b"ca_file" in policy.octets for _, policy in policies),
+            keep_chains=any(asks_for_ca(policy) for _, policy in policies),
         )
         problems += found
     except ProblemsFound as error:

@@ -10,6 +10,7 @@ from jwcrypto.jwk import JWK
 from .bindings import Bindings
 from .claims import ClaimRules
 from .jws import DEFAULT_MAX_OCTETS
+from .reasons import Rejection
 from .request_target import path_segments
 from .sources import Source
 from .trust import Trust
@@ -69,6 +70,17 @@ class Sign:
 type Action = Forward | RespondClaims | Sign
 
 
+def _reachable(part: str) -> str:
+    """A literal segment, if a request can have it: requests are matched with unreserved characters decoded."""
+    try:
+        normal = path_segments(b"/" + part.encode("ascii"))
+    except Rejection as rejection:
+        raise PatternError(f"has the segment {part}, which no request can have: {rejection.detail}") from None
+    if normal != (part,):
+        raise PatternError(f"has the segment {part}, which is matched as {normal[0]}")
+    return part
+
+
 @dataclass(frozen=True, slots=True)
 class PathPattern:
     """A path with `{templates}` for single segments and perhaps `/**` at its end for all beneath it."""
@@ -101,7 +113,7 @@ class PathPattern:
             elif "*" in part:
                 raise PatternError("has a * that is not /** at its end")
             elif _LITERAL.fullmatch(part):
-                segments.append(part)
+                segments.append(_reachable(part))
             else:
                 raise PatternError(f"has the segment {part!r}, which is neither plain text nor one {{template}}")
         return cls(tuple(segments), prefix)

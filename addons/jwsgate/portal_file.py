@@ -4,20 +4,20 @@ Client secrets, hashed or not, are never read into anything.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from .certificates import CertificateError, RegisteredCertificate, holds_private_key, read_certificate
 from .documents import Document
 from .portal import Application, ClientId, Portal
-from .problems import Location, Problem, path_text
-from .shapes import Algorithm, Shape, TolerantShape, check_shape
+from .problems import Finding, Location, Problem, Unfit, path_text
+from .shapes import Algorithm, Shape, TolerantShape, check_shape, sound_items
 
 __all__ = ["PortalShape", "build_portal"]
 
 type ReadReference = Callable[[str], str]
-"""Reads the text of a file that a document refers to; raises `ValueError` with "message; remedy"."""
+"""Reads the text of a file that a document refers to; raises `Unfit`."""
 
 # A schema-checking editor types an unquoted 0123 by YAML's rules; here it is the text 0123.
 Text = Annotated[str, WithJsonSchema({"type": ["string", "integer", "number", "boolean"]})]
@@ -41,7 +41,7 @@ class CertificateShape(Shape):
     @model_validator(mode="after")
     def _one_of_both(self) -> "CertificateShape":
         if bool(self.entry) == bool(self.file):
-            raise ValueError("needs either entry or file; keep one of the two")
+            raise Unfit("needs either entry or file", "keep one of the two")
         return self
 
 
@@ -69,6 +69,14 @@ class ApplicationShape(TolerantShape):
     application_jws_algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
     """Extension: the algorithms that this application may use, out of those that the policy allows."""
 
+    @field_validator("application_jws_algorithms", mode="before")
+    @classmethod
+    def _no_empty_extension(cls, value: object) -> object:
+        # A portal writes null for its own fields. Here it is a slip, and must not lift a limit.
+        if value is None:
+            raise Unfit("is empty", "write a value, or remove the key")
+        return value
+
 
 class PortalShape(TolerantShape):
     """An export of the applications of a developer portal."""
@@ -81,8 +89,8 @@ class PortalShape(TolerantShape):
 
 class _Builder:
     def __init__(self, read_reference: ReadReference, keep_chains: bool) -> None:
-        self.findings: list[tuple[Location, str, str]] = []
-        self._owners: dict[str, Location] = {}
+        self.findings: list[Finding] = []
+        self._owners: dict[str, list[Location]] = {}
         self._read_reference = read_reference
         self._keep_chains = keep_chains
 
@@ -109,16 +117,14 @@ class _Builder:
     def _claim(self, place: Location, client_id: str) -> None:
         if client_id != client_id.strip() or not client_id.isprintable():
             self.findings.append((place, "has white space at an end or a control character", "remove it"))
-        other = self._owners.setdefault(client_id, place)
-        # The application itself repeats the client ID of one of its credentials in some exports.
-        if other != place and (other[:2] != place[:2] or len(other) == len(place)):
-            self.findings.append(
-                (
-                    place,
-                    f"is the client ID of {path_text(other)} too",
-                    "a client ID names one credential: remove one",
-                )
-            )
+        others = self._owners.setdefault(client_id, [])
+        for other in others:
+            # The application itself repeats the client ID of one of its credentials in some exports.
+            if other[:2] != place[:2] or len(other) == len(place):
+                message = f"is the client ID of {path_text(other)} too"
+                self.findings.append((place, message, "a client ID names one credential: remove one"))
+                break
+        others.append(place)
 
     def _certificates(self, shape: ApplicationShape, location: Location) -> tuple[RegisteredCertificate, ...]:
         entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
@@ -131,6 +137,8 @@ class _Builder:
         found = [self._from_entry(entry, place), self._from_file(file, file_place)]
         for index, further in enumerate(shape.application_public_certificates or ()):
             place = (*location, "application_public_certificates", index)
+            if further.entry is not None and not further.entry.strip():
+                self.findings.append(((*place, "entry"), "is blank", "put the certificate there"))
             found.append(self._from_entry(further.entry, (*place, "entry")))
             found.append(self._from_file(further.file, (*place, "file")))
         by_thumbprint = {certificate.thumbprint: certificate for certificate in found if certificate is not None}
@@ -150,13 +158,15 @@ class _Builder:
             return None
         try:
             text = self._read_reference(name)
-        except ValueError as error:
-            message, _, remedy = str(error).partition("; ")
-            self.findings.append((place, message, remedy))
+        except Unfit as error:
+            self.findings.append((place, str(error), error.remedy))
             return None
         if not text.strip():
             self.findings.append((place, f"names {name!r}, which is empty", "put the certificate into it"))
         return self._from_entry(text, place)
+
+
+_PRIVATE_KEY_REMEDY: Final = "remove it, treat the key as disclosed, and register only the certificate"
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
@@ -165,42 +175,37 @@ def _private_keys(value: object, location: Location) -> list[Location]:
         case str():
             return [location] if holds_private_key(value) else []
         case dict():
-            return [found for key, item in value.items() for found in _private_keys(item, (*location, key))]
+            in_keys = [location for key in value if holds_private_key(key)]
+            return in_keys + [found for key, item in value.items() for found in _private_keys(item, (*location, key))]
         case list():
             return [found for index, item in enumerate(value) for found in _private_keys(item, (*location, index))]
         case _:
             return []
 
 
-def _read_as_certificate(place: Location) -> bool:
-    # There read_certificate finds the private key itself.
-    return place[-1] == "application_public_certificate_entry" or place[-3:-2] == ("application_public_certificates",)
+def _readable(document: Document) -> tuple[list[tuple[int, ApplicationShape]], list[Finding]]:
+    """Numbered applications and findings; of a broken document, the applications that are sound."""
+    shape, findings = check_shape(PortalShape, document.data)
+    if shape is not None:
+        return list(enumerate(shape.results)), []
+    data = document.data if isinstance(document.data, dict) else {}
+    return sound_items(ApplicationShape, data.get("results")), findings
 
 
 def build_portal(
     document: Document, read_reference: ReadReference, *, keep_chains: bool = False
 ) -> tuple[Portal | None, list[Problem]]:
     """The portal of one export, or every problem in it. `keep_chains` keeps what a CA check needs."""
-    problems = list(document.problems)
-    shape, shape_problems = check_shape(PortalShape, document)
-    problems += shape_problems
+    shapes, findings = _readable(document)
     builder = _Builder(read_reference, keep_chains)
-    if b"PRIVATE" in document.octets:
-        builder.findings += [
-            (
-                place,
-                "holds a private key",
-                "remove it, treat the key as disclosed, and register only the certificate",
-            )
-            for place in _private_keys(document.data, ())
-            if shape is None or not _read_as_certificate(place)
-        ]
-    applications: tuple[Application, ...] = ()
-    if shape is not None:
-        applications = tuple(
-            builder.application(application, ("results", index)) for index, application in enumerate(shape.results)
-        )
-    problems += document.problem_list(builder.findings)
-    if problems:
-        return None, problems
-    return Portal(applications), []
+    applications = tuple(builder.application(shape, ("results", index)) for index, shape in shapes)
+    found = findings + builder.findings
+    # Where a certificate is read, a private key in its place was found already.
+    told = {location for location, message, _ in found if "private key" in message}
+    found += [
+        (place, "holds a private key", _PRIVATE_KEY_REMEDY)
+        for place in _private_keys(document.data, ())
+        if place not in told
+    ]
+    problems = [*document.problems, *document.problem_list(found)]
+    return (None if problems else Portal(applications)), problems

@@ -3,10 +3,28 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Location", "Problem", "ProblemsFound", "path_text"]
+__all__ = ["Finding", "KeyLocation", "Location", "Problem", "ProblemsFound", "Unfit", "path_text"]
 
 type Location = tuple[str | int, ...]
 """Where a value stands in a document: mapping keys and sequence indices from the top."""
+
+
+class KeyLocation(tuple[str | int, ...]):
+    """The location of a value where the problem is its key, so that the key's position is told."""
+
+    __slots__ = ()
+
+
+type Finding = tuple[Location, str, str]
+"""Location, message and remedy of a problem whose line and column are not known yet."""
+
+
+class Unfit(ValueError):
+    """A value that does not serve: a message, and what to do. Knows no place; whoever catches it does."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def path_text(location: Location) -> str:

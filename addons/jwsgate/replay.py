@@ -76,7 +76,11 @@ async def check_replay(store: ReplayStore, key: ReplayKey, now: float) -> None:
 
     Raises:
         Rejection: `jws_replayed`, also when the store is full: what cannot be remembered is not let through.
+            `jws_expired` when it ended between the decision and now, as while the body was on its way.
     """
+    if now >= key.expires:
+        # A store forgets at that moment, and would take the second use for the first.
+        raise Rejection(Reason.JWS_EXPIRED, "exp has passed while the request arrived")
     try:
         first = await store.first_use(key, now)
     except StoreFull:

@@ -6,13 +6,15 @@ rejection. A Redis that forgets (no persistence, eviction, failover) forgets use
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, Final
 
+from .problems import Unfit
 from .replay import ReplayKey
 
 __all__ = ["RedisReplayStore"]
 
-_TIMEOUT_SECONDS = 1.0
+_TIMEOUT_SECONDS: Final = 1.0
+_CLOCK_DIFFERENCE_SECONDS: Final = 60
 
 
 class RedisReplayStore:
@@ -22,20 +24,24 @@ class RedisReplayStore:
         """Connects at the first use.
 
         Raises:
-            ValueError: with "message; remedy" when the URL is none, or the extra is not installed.
+            Unfit: when the URL is none, or the extra is not installed.
         """
         try:
             from redis.asyncio import Redis  # noqa: PLC0415 - an optional extra
         except ImportError:
-            raise ValueError("a Redis replay store needs the extra; pip install 'jwsgate[redis]'") from None
-        self._redis: Any = Redis.from_url(
-            url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, protocol=2
-        )
+            raise Unfit("a Redis replay store needs an extra", "pip install 'jwsgate[redis]'") from None
+        timeouts: dict[str, Any] = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
+        try:
+            self._redis: Any = Redis.from_url(url, protocol=2, **timeouts)
+        except ValueError:
+            url = ""
+        if not url.partition("://")[2]:
+            raise Unfit("is neither memory nor the URL of a Redis", "write redis://HOST[:PORT][/DB]")
 
     async def first_use(self, key: ReplayKey, now: float) -> bool:
         digest = hashlib.sha256(f"{key.client_id}\0{key.jti}".encode()).hexdigest()
-        # Relative, by this gate's clock: Redis's own may differ. One second more, so that it never ends early.
-        seconds = max(1, math.ceil(key.expires - now) + 1)
+        # Relative, as Redis's own clock may differ. Longer than needed here, as other gates' clocks may be slow.
+        seconds = max(0, math.ceil(key.expires - now)) + _CLOCK_DIFFERENCE_SECONDS
         return bool(await self._redis.set(f"jwsgate:use:{digest}", b"1", nx=True, ex=seconds))
 
     async def close(self) -> None:

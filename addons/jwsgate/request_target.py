@@ -12,8 +12,12 @@ from .reasons import Reason, Rejection
 
 __all__ = ["path_segments", "query_values"]
 
-_PATH: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
+_MAX_PATH_OCTETS: Final = 8192
+_MAX_QUERY_OCTETS: Final = 131072
+_MAX_QUERY_FIELDS: Final = 1000
+_PATH: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]++|%[0-9A-Fa-f]{2})*+")
 _QUERY: Final = re.compile(rb"[!-\"$-~]*")
+_ESCAPED: Final = re.compile(rb"(?:[^%]++|%[0-9A-Fa-f]{2})*+")
 _HIDDEN: Final = re.compile(rb"[\x00-\x1f\x7f/\\]")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -44,6 +48,8 @@ def path_segments(target: bytes) -> tuple[str, ...]:
         Rejection: `request_unsafe` when an upstream could read the target in another way.
     """
     path, _, query = target.partition(b"?")
+    if len(path) > _MAX_PATH_OCTETS:
+        raise _unsafe("the path is too long")
     if not _PATH.fullmatch(path):
         raise _unsafe("the path is not a plain absolute path")
     if not _QUERY.fullmatch(query):
@@ -58,10 +64,20 @@ def path_segments(target: bytes) -> tuple[str, ...]:
 
 
 def query_values(target: bytes, name: str) -> list[bytes]:
-    """The decoded values of one query parameter, in order."""
+    """The decoded values of one query parameter, in order.
+
+    Raises:
+        Rejection: `request_unsafe` when the query cannot be decoded in one way.
+    """
     wanted = name.encode()
     values = []
-    for field in target.partition(b"?")[2].split(b"&"):
+    query = target.partition(b"?")[2]
+    if len(query) > _MAX_QUERY_OCTETS or query.count(b"&") >= _MAX_QUERY_FIELDS:
+        raise _unsafe("the query is too large to look for a value in")
+    if not _ESCAPED.fullmatch(query):
+        # Decoders differ on a lone %; and this module's own is slow on many of them.
+        raise _unsafe("the query has a % that escapes nothing")
+    for field in query.split(b"&"):
         key, _, value = field.partition(b"=")
         if unquote_to_bytes(key.replace(b"+", b" ")) == wanted:
             values.append(unquote_to_bytes(value.replace(b"+", b" ")))

@@ -6,12 +6,11 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 import difflib
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from .documents import Document
-from .problems import Location, Problem
+from .problems import Finding, KeyLocation, Location, Unfit
 
-__all__ = ["Algorithm", "Shape", "TolerantShape", "check_shape"]
+__all__ = ["Algorithm", "Shape", "TolerantShape", "check_shape", "sound_items"]
 
 
 Algorithm = Literal[
@@ -23,6 +22,14 @@ class Shape(BaseModel):
     """A mapping whose keys are all known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_key(cls, value: object) -> object:
+        # "issuer:" with nothing behind it is a slip, and must not lift what the defaults ask for.
+        if value is None:
+            raise Unfit("is empty", "write a value, or remove the key")
+        return value
 
 
 class TolerantShape(BaseModel):
@@ -74,12 +81,12 @@ _EXPECTED = {
 }
 
 
-def _tell(model: type[BaseModel], error: Any) -> tuple[Location, str, str]:
+def _tell(model: type[BaseModel], error: Any) -> Finding:
     location: Location = tuple(error["loc"])
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return location, "is not a known key", _nearest(model, location)
+            return KeyLocation(location), "is not a known key", _nearest(model, location)
         case "missing":
             return location, "is missing", "add it"
         case "literal_error" | "enum":
@@ -95,20 +102,33 @@ def _tell(model: type[BaseModel], error: Any) -> tuple[Location, str, str]:
         case "string_pattern_mismatch":
             return location, "is not of the right form", f"it must match {context['pattern']}"
         case "value_error":
-            message, _, remedy = str(context["error"]).partition("; ")
-            return location, message, remedy or "correct it"
+            cause = context["error"]
+            return location, str(cause), cause.remedy if isinstance(cause, Unfit) else "correct it"
         case kind if kind in _EXPECTED:
             if error["input"] is None:
-                return location, "is empty", f"remove the key or {_EXPECTED[kind][1]}"
+                return (
+                    location,
+                    "is empty",
+                    f"remove the key or {_EXPECTED[kind][1]}" if location else _EXPECTED[kind][1],
+                )
             return location, *_EXPECTED[kind]
         case _:
             return location, error["msg"], "correct it"
 
 
-def check_shape[M: BaseModel](model: type[M], document: Document) -> tuple[M | None, list[Problem]]:
-    """The document as a model, or every problem of its shape."""
+def check_shape[M: BaseModel](model: type[M], data: object) -> tuple[M | None, list[Finding]]:
+    """The data as a model, or every problem of its shape."""
     try:
-        return model.model_validate(document.data), []
+        return model.model_validate(data), []
     except ValidationError as error:
-        findings = [_tell(model, item) for item in error.errors(include_url=False)]
-        return None, document.problem_list(findings)
+        return None, [_tell(model, item) for item in error.errors(include_url=False)]
+
+
+def sound_items[M: BaseModel](model: type[M], items: object) -> list[tuple[int, M]]:
+    """Of a list whose document is broken somewhere, the items that are sound, so that more of it can be checked."""
+    found = []
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        shape, _ = check_shape(model, item)
+        if shape is not None:
+            found.append((index, shape))
+    return found

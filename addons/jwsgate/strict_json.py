@@ -13,7 +13,8 @@ __all__ = ["MAX_DEPTH", "StrictJsonError", "parse_object"]
 MAX_DEPTH: Final = 32
 """Deepest nesting accepted; claims have no honest use for more, and parsers recurse."""
 
-_OPENERS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+# Possessive, so that neither time nor memory goes into ways back.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]++|[\]}]++', re.DOTALL)
 
 
 class StrictJsonError(ValueError):
@@ -38,14 +39,15 @@ def _too_deep(octets: bytes) -> bool:
     if octets.count(b"[") + octets.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
-    for token in _OPENERS.finditer(octets):
-        first = token[0][:1]
+    for token in _TOKENS.finditer(octets):
+        start, end = token.span()
+        first = octets[start : start + 1]
         if first in b"[{":
-            depth += 1
+            depth += end - start
             if depth > MAX_DEPTH:
                 return True
         elif first in b"]}":
-            depth -= 1
+            depth -= end - start
     return False
 
 

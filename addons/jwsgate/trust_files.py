@@ -12,36 +12,42 @@ from cryptography import x509
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from .certificates import RegisteredCertificate, Thumbprint
+from .problems import Unfit
 from .trust import ChainState, Trust
 
 __all__ = ["build_trust", "read_ca_bundle", "read_revocation_lists"]
 
 
 def read_ca_bundle(pem: bytes) -> list[x509.Certificate]:
-    """The CA certificates of a PEM file; raises ValueError with "message; remedy"."""
+    """The CA certificates of a PEM file; raises `Unfit`."""
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except ValueError:
         certificates = []
     if not certificates:
-        raise ValueError("holds no CA certificate in PEM; concatenate the CA certificates as PEM")
+        raise Unfit("holds no CA certificate in PEM", "concatenate the CA certificates as PEM")
     return certificates
 
 
 def read_revocation_lists(octets: bytes) -> list[x509.CertificateRevocationList]:
-    """The lists of a PEM file, or the one of a DER file; raises ValueError with "message; remedy"."""
+    """The lists of a PEM file, or the one of a DER file; raises `Unfit`."""
     end = b"-----END X509 CRL-----"
     try:
         if b"-----BEGIN" not in octets:
             lists = [x509.load_der_x509_crl(octets)]
         else:
-            lists = [x509.load_pem_x509_crl(part + end) for part in octets.split(end)[:-1]]
+            *parts, rest = octets.split(end)
+            if b"-----BEGIN X509 CRL" in rest:
+                raise ValueError
+            lists = [x509.load_pem_x509_crl(part + end) for part in parts]
     except ValueError:
         lists = []
     if not lists:
-        raise ValueError("holds no certificate revocation list; write it as PEM or DER (RFC 5280)")
+        raise Unfit("holds no certificate revocation list", "write it as PEM or DER (RFC 5280)")
+    if any(extension.critical for revocations in lists for extension in revocations.extensions):
+        raise Unfit("holds a list with a critical extension, such as a delta or partial one", "give full lists")
     if any(revocations.next_update_utc is None for revocations in lists):
-        raise ValueError("holds a list without nextUpdate; issue it with one, as RFC 5280 section 5.1.2.5 asks")
+        raise Unfit("holds a list without nextUpdate", "issue it with one, as RFC 5280 section 5.1.2.5 asks")
     return lists
 
 
@@ -55,11 +61,20 @@ def _must_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyU
         raise ValueError("keyUsage without keyCertSign")
 
 
+def _known_names(_policy: Policy, _certificate: x509.Certificate, names: x509.NameConstraints | None) -> None:
+    if names is not None and any(
+        isinstance(name, x509.DirectoryName)
+        for name in (*(names.permitted_subtrees or ()), *(names.excluded_subtrees or ()))
+    ):
+        raise ValueError("name constraints on subjects are not applied")
+
+
 # Private CAs leave out much of what the Web PKI demands; what makes a CA a CA stays demanded.
 _CA_POLICY: Final = (
     ExtensionPolicy.permit_all()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _must_be_ca)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _must_sign)
+    .may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, _known_names)
 )
 _LEAF_POLICY: Final = ExtensionPolicy.permit_all()
 
@@ -91,6 +106,7 @@ def _chain_state(
     store: Store,
     lists: Sequence[x509.CertificateRevocationList] | None,
     now: float,
+    intermediates: Sequence[x509.Certificate] = (),
 ) -> ChainState:
     leaf, *others = (x509.load_der_x509_certificate(der) for der in registered.chain)
     # The leaf's own dates are asked about at each request; here only the chain above it counts.
@@ -103,7 +119,7 @@ def _chain_state(
         .build_client_verifier()
     )
     try:
-        chain = verifier.verify(leaf, others).chain
+        chain = verifier.verify(leaf, [*intermediates, *others]).chain
     except (VerificationError, ValueError):
         return ChainState("does not chain to the CA of the policy")
     starts = [certificate.not_valid_before_utc.timestamp() for certificate in chain]
@@ -124,9 +140,13 @@ def build_trust(
     now: float,
 ) -> Trust:
     """The trust in certificates as of `now` (Unix seconds); `lists` None asks about no revocation."""
-    store = Store(list(ca))
+    ca = sorted(ca, key=lambda c: c.not_valid_after_utc, reverse=True)
+    subjects = {c.subject for c in ca}
+    middle = [c for c in ca if c.issuer != c.subject and c.issuer in subjects]
+    store = Store([c for c in ca if c not in middle])
     states: dict[Thumbprint, ChainState] = {}
     for certificate in certificates:
-        if certificate.thumbprint not in states:
-            states[certificate.thumbprint] = _chain_state(certificate, store, lists, now)
+        known = states.get(certificate.thumbprint)
+        if known is None or known.fault is not None:
+            states[certificate.thumbprint] = _chain_state(certificate, store, lists, now, middle)
     return Trust(states)

@@ -1,0 +1,211 @@
+"""The format of policy files: what is known in them, what each key means, and which values it takes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from .jws import DEFAULT_MAX_OCTETS
+from .problems import Unfit
+from .shapes import Algorithm, Shape
+
+__all__ = [
+    "BindShape",
+    "ClaimsShape",
+    "DemandsShape",
+    "JwsShape",
+    "PolicyShape",
+    "RouteShape",
+    "SignShape",
+    "SourceShape",
+]
+
+_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+            ]
+        }
+    ),
+]
+
+
+class SourceShape(Shape):
+    """The one place of a request that holds a value: a header or a query parameter."""
+
+    header: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    """Name of the HTTP header."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the query parameter."""
+    scheme: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    """Authentication scheme that stands before the value in the header, such as Bearer."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SourceShape":
+        if self.header and self.query:
+            raise Unfit("names a header and a query parameter", "keep one, so that one place holds the value")
+        if self.scheme and self.query:
+            raise Unfit("has a scheme for a query parameter", "only a header has one")
+        return self
+
+
+class JwsShape(SourceShape):
+    """Where the JWS is, and how large it may be."""
+
+    max_octets: Annotated[int, Field(ge=256, le=1_048_576)] = DEFAULT_MAX_OCTETS
+    """Longest compact JWS in octets."""
+    detached: bool = False
+    """The JWS has an empty payload segment and signs the request's body (RFC 7515 appendix F)."""
+    unencoded: bool = False
+    """A detached JWS may sign the body as it is, with b64 false (RFC 7797)."""
+
+    @model_validator(mode="after")
+    def _unencoded_is_detached(self) -> "JwsShape":
+        if self.unencoded and not self.detached:
+            raise Unfit("is unencoded but not detached", "add detached: true")
+        return self
+
+
+class ClaimsShape(Shape):
+    """What the claims must say. Times are whole seconds."""
+
+    required: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["exp"])
+    """Claims that must be there."""
+    leeway: Annotated[int, Field(ge=0, le=3600)] = 0
+    """Seconds of clock difference to forgive on exp, nbf and iat."""
+    max_lifetime: Annotated[int, Field(ge=1)] | None = None
+    """Longest time from iat to exp, in seconds; makes both required."""
+    issuer: OneOrMore | None = None
+    """Accepted values of iss."""
+    audience: OneOrMore | None = None
+    """Accepted values of aud; one is enough."""
+    subject: OneOrMore | None = None
+    """Accepted values of sub."""
+    client_id_claim: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal the client ID of the request."""
+    typ: OneOrMore | None = None
+    """Accepted values of the header parameter typ."""
+
+
+class BodyDigestShape(Shape):
+    """A claim with the digest of the body's raw octets."""
+
+    claim: Annotated[str, Field(min_length=1)]
+    """Name of the claim."""
+    algorithm: Literal["sha-256", "sha-384", "sha-512"] = "sha-256"
+    """Digest algorithm."""
+    encoding: Literal["base64url", "base64", "hex"] = "base64url"
+    """How the claim writes the digest."""
+
+
+class BindShape(Shape):
+    """Claims that must equal parts of the request."""
+
+    method: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal the method, such as htm."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal the path, as sent and without the query."""
+    url: Annotated[str, Field(min_length=1)] | None = None
+    """Claim that must equal base_url and the path, without the query, such as htu."""
+    base_url: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")] | None = None
+    """Scheme and authority under which clients know the API."""
+    body: BodyDigestShape | None = None
+    """Claim with the digest of the body."""
+
+    @model_validator(mode="after")
+    def _bind_something(self) -> "BindShape":
+        if self.url and not self.base_url:
+            raise Unfit("binds the URL without base_url", "add base_url: https://HOST")
+        if not (self.method or self.path or self.url or self.body):
+            raise Unfit("binds nothing", "name a claim for method, path, url or body")
+        return self
+
+
+class TrustShape(Shape):
+    """A CA that registered certificates must chain to."""
+
+    ca_file: Annotated[str, Field(min_length=1)]
+    """PEM file of the CA certificates, relative to this policy."""
+    crl_file: Annotated[str, Field(min_length=1)] | None = None
+    """File of the revocation lists of every CA in the chains; never fetched, and stale lists refuse."""
+
+
+class SignShape(Shape):
+    """Sign the posted JSON members: a stand-in for a client, for demos and tests."""
+
+    key: Annotated[str, Field(min_length=1)]
+    """File of the private key in PEM, relative to this policy."""
+    algorithm: Algorithm = "RS256"
+    """The header parameter alg."""
+    issuer: str
+    """The claim iss."""
+    audience: str
+    """The claim aud."""
+    lifetime: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
+    """Seconds from iat to exp."""
+
+
+class DemandsShape(Shape):
+    """What a request must bring."""
+
+    client_id: SourceShape | None = None
+    """Where the client ID is; header X-IBM-Client-Id if not said."""
+    jws: JwsShape | None = None
+    """Where the JWS is; header jwt if not said."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
+    """Algorithms allowed, out of those that the registered key can verify; all of those if not said."""
+    claims: ClaimsShape | None = None
+    """Rules on claims; a key said here replaces the same key of the defaults."""
+    bind: BindShape | None = None
+    """Claims that tie the JWS to this one request."""
+    single_use: bool | None = None
+    """Each jti of a client ID is good once, until its exp."""
+    certificates: TrustShape | None = None
+    """A CA that the registered certificate must chain to, besides being registered."""
+
+
+class RouteShape(DemandsShape):
+    """One set of paths and methods."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Path with {templates} for single segments and perhaps /** at the end."""
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """Name in logs and metrics; the path if not said."""
+    methods: Annotated[list[Annotated[str, Field(pattern=r"^[A-Z]+$")]], Field(min_length=1)] | None = None
+    """Methods in capitals; all if not said. HEAD is not part of GET."""
+    forward: bool | None = None
+    """Send the request upstream: what happens if nothing else is said."""
+    respond: Literal["claims"] | None = None
+    """Answer the verified claims in place of an upstream."""
+    sign: SignShape | None = None
+    """Answer a JWS over the posted members in place of an upstream."""
+
+    @model_validator(mode="after")
+    def _one_action(self) -> "RouteShape":
+        if self.forward is False:
+            raise Unfit("says forward: false", "say respond or sign, or remove the route to refuse its requests")
+        if sum(map(bool, (self.forward, self.respond, self.sign))) > 1:
+            raise Unfit("has more than one of forward, respond, sign", "keep one")
+        return self
+
+
+class PolicyShape(Shape):
+    """A policy: what to protect, and what to demand. Requests that match no route are refused."""
+
+    model_config = ConfigDict(title="jwsgate policy")
+
+    defaults: DemandsShape = Field(default_factory=DemandsShape)
+    """What holds for every route that does not say otherwise."""
+    routes: Annotated[list[RouteShape], Field(min_length=1)]
+    """The most specific route wins: plain segments before templates before /**."""

@@ -1,0 +1,127 @@
+"""Raises exceptions inside the package under test, on command. Put on the path of a gate by the tests only.
+
+`JWSGATE_TEST_FAULT_FILE` names a JSON file that the test replaces while the gate runs:
+
+    {"epoch": 3, "called": "/path"}
+    {"epoch": 4, "fault": "jwsgate.jws:verify", "at": "start", "exception": "RuntimeError", "fired": "/path"}
+
+Each function of the package that starts is written to the file `called`, once per epoch. The one that `fault`
+names raises: at its start, as though its first line had, or at its end instead of returning; and the file
+`fired` comes into being.
+
+This uses the interpreter's own monitoring events rather than wrappers put around functions. So it reaches
+every function written in Python in the package's files, whoever holds a reference to it: hooks, methods,
+properties, slotted classes, closures, coroutines. What is generated (the methods of dataclasses) has no file
+of the package and is left out.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from types import CodeType
+from typing import Any, NoReturn
+
+TOOL = 4  # of the six identifiers, one that is reserved for nobody
+PACKAGE = f"{os.sep}jwsgate{os.sep}"
+
+
+class Doom(BaseException):
+    """An exception that `except Exception` does not catch."""
+
+
+def _exception(name: str) -> BaseException:
+    # What mitmproxy itself treats in its own way is imported only when asked for: this file is loaded by
+    # every Python process that the gate may start.
+    if name in {"AddonHalt", "OptionsError"}:
+        from mitmproxy import exceptions
+
+        return getattr(exceptions, name)("injected")  # type: ignore[no-any-return]
+    if name == "CancelledError":
+        return asyncio.CancelledError("injected")
+    if name == "Doom":
+        return Doom("injected")
+    if name == "Rejection":
+        # The package's own exception, thrown where nobody expects it.
+        from jwsgate.reasons import Reason, Rejection
+
+        return Rejection(next(iter(Reason)), "injected")
+    return getattr(sys.modules["builtins"], name)("injected")  # type: ignore[no-any-return]
+
+
+class _Injector:
+    """Follows the fault file and raises what it says."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._stamp: tuple[int, int] | None = None
+        self._order: dict[str, Any] = {}
+        self._seen: set[str] = set()
+        self._names: dict[CodeType, str] = {}
+
+    def _follow(self) -> dict[str, Any]:
+        status = Path(self._place).stat()
+        stamp = (status.st_ino, status.st_mtime_ns)
+        if stamp != self._stamp:
+            order = json.loads(Path(self._place).read_text(encoding="utf-8"))
+            if order.get("epoch") != self._order.get("epoch"):
+                self._seen.clear()
+            self._stamp, self._order = stamp, order
+        return self._order
+
+    def _name(self, code: CodeType) -> str | None:
+        if (name := self._names.get(code)) is None:
+            _, found, inner = code.co_filename.rpartition(PACKAGE)
+            # The bodies of modules and classes are code objects too, but no functions.
+            if not found or not code.co_flags & inspect.CO_OPTIMIZED:
+                return None
+            module = "jwsgate." + inner.removesuffix(".py").replace(os.sep, ".")
+            name = self._names[code] = f"{module}:{code.co_qualname}"
+        return name
+
+    def _raise(self, order: dict[str, Any]) -> NoReturn:
+        # Made first: making it may import, and what is imported must not count as the fault.
+        exception = _exception(order["exception"])
+        Path(order["fired"]).touch()
+        raise exception
+
+    def started(self, code: CodeType, _offset: int) -> object:
+        """A function starts."""
+        name = self._name(code)
+        if name is None:
+            return sys.monitoring.DISABLE
+        order = self._follow()
+        if name not in self._seen and "called" in order:
+            self._seen.add(name)
+            with Path(order["called"]).open("a", encoding="utf-8") as called:
+                called.write(name + "\n")
+        if order.get("fault") == name and order.get("at") == "start":
+            self._raise(order)
+        return None
+
+    def returning(self, code: CodeType, _offset: int, _value: object) -> object:
+        """A function is about to return."""
+        name = self._name(code)
+        if name is None:
+            return sys.monitoring.DISABLE
+        order = self._follow()
+        if order.get("fault") == name and order.get("at") == "return":
+            self._raise(order)
+        return None
+
+
+def _install() -> None:
+    place = os.environ.get("JWSGATE_TEST_FAULT_FILE")
+    if place is None:
+        return
+    injector = _Injector(place)
+    events = sys.monitoring.events
+    sys.monitoring.use_tool_id(TOOL, "jwsgate-faults")
+    sys.monitoring.register_callback(TOOL, events.PY_START, injector.started)
+    sys.monitoring.register_callback(TOOL, events.PY_RETURN, injector.returning)
+    sys.monitoring.set_events(TOOL, events.PY_START | events.PY_RETURN)
+
+
+_install()

@@ -1,0 +1,273 @@
+"""Whatever breaks inside the gate, a request is denied.
+
+An exception is raised in every function of the package that takes part in judging a request, one at a time,
+in a real process at either door. Which functions these are is not written down but recorded: all that start
+between a request's arrival at the gate and its arrival at the upstream, or the gate's answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import material
+from e2e import gates
+from e2e.estate import ED25519, KEYS, P256, RSA, Files, credentials
+from e2e.gates import Door, Gate
+from e2e.http_client import Connection, Header, NoResponse, Response, request_octets
+from e2e.upstream import BODY, RecordingUpstream
+
+pytestmark = pytest.mark.e2e
+
+FAULT_INJECTION = Path(__file__).parent / "fault_injection"
+
+EXCEPTIONS = [
+    "RuntimeError",
+    "Doom",
+    "CancelledError",
+    "AddonHalt",
+    "Rejection",
+]
+LEFT_OUT = {
+    # mitmproxy reads it for every line of its log, and an exception while it logs an exception ends the process:
+    # that is closed, but leaves no gate for the rest of the test.
+    "jwsgate.launcher:_Sealed.addons": {"start", "return"},
+    # When a hook has done all that it does, its verdict is complete; what it calls is faulted in its place.
+    "jwsgate.addon:JwsGate.requestheaders": {"return"},
+    "jwsgate.addon:Seal.requestheaders": {"return"},
+    "jwsgate.addon:Seal.request": {"return"},
+}
+"""Functions that are not faulted at their start or at their return, each with the reason."""
+FEWEST = 15
+"""With fewer functions than this the recording is broken, and the tests would prove nothing."""
+
+
+# One request of each kind. Paths and JWS are new each time, down to the JOSE header, so that no
+# cache hides a function.
+
+
+def fresh(client_id: str, key: material.PrivateKey | None = None) -> list[Header]:
+    """The two headers of a request that no cache has seen the like of."""
+    key = key or KEYS[client_id]
+    header = {"alg": material.algorithm_of(key), "kid": secrets.token_hex(8)}
+    return credentials(client_id, material.jws(key, header=header))
+
+
+def path(pattern: str) -> str:
+    """A path that no cache has seen."""
+    return pattern.format(secrets.token_hex(8))
+
+
+def forward() -> bytes:
+    """A good request that goes upstream."""
+    return request_octets("POST", path("/orders/{}"), fresh(P256), b"body")
+
+
+def validate() -> bytes:
+    """A good request that the gate answers with claims."""
+    return request_octets("GET", path("/tvo/{}/signvalidate/validate"), fresh(ED25519))
+
+
+def sign() -> bytes:
+    """A good request that the gate answers with a JWS."""
+    return request_octets("POST", path("/tvo/{}/signvalidate/sign"), [("X-IBM-Client-Id", RSA)], b'{"t":"t"}')
+
+
+def denied() -> bytes:
+    """A request with another application's signature."""
+    return request_octets(
+        "POST", path("/orders/{}"), fresh(ED25519, material.private_key("ed25519", "stranger")), b"body"
+    )
+
+
+KINDS: dict[str, Callable[[], bytes]] = {
+    "forward": forward,
+    "validate": validate,
+    "sign": sign,
+    "denied": denied,
+}
+
+
+def judging(called: list[str]) -> tuple[list[str], list[str]]:
+    """Of the functions called for a request: those that set up the connection, and those that judge.
+
+    What runs from the response's hooks on comes after the verdict, and cannot hold the request back any more.
+    """
+    hooks = [name.rpartition(".")[2] for name in called]
+    first = hooks.index("requestheaders")
+    last = next((at for at, hook in enumerate(hooks) if hook in {"responseheaders", "response"}), len(hooks))
+    return called[:first], called[first:last]
+
+
+@dataclass
+class Faulty:
+    """A gate with the fault injection on board, and the functions that take part in each kind of request."""
+
+    gate: Gate
+    upstream: RecordingUpstream
+    order: Path
+    setting_up: list[str] = field(default_factory=list)
+    judging: dict[str, list[str]] = field(default_factory=dict)
+    spoilt: bool = False
+    """A fault has left the gate unfit for further tests."""
+    _epochs: Iterator[int] = field(default_factory=itertools.count)
+
+    def command(self, **order: Any) -> None:
+        """Replace the fault file, all at once."""
+        text = json.dumps({"epoch": next(self._epochs), **order})
+        fresh = self.order.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.order)
+
+    def send(self, octets: bytes, timeout: float = 5) -> Response | None:
+        """The answer on a connection of its own; None when there is none."""
+        with contextlib.suppress(NoResponse, OSError), Connection(self.gate.port, timeout=timeout) as connection:
+            connection.send(octets)
+            return connection.read()
+        return None
+
+    def record(self) -> None:
+        """Learn which functions take part in each kind of request."""
+        for kind, make in KINDS.items():
+            called = self.order.with_name(f"called-{kind}")
+            called.touch()
+            self.upstream.clear()
+            self.command(called=str(called))
+            self.send(make())
+            setting_up, self.judging[kind] = judging(called.read_text().splitlines())
+            self.setting_up = list(dict.fromkeys(self.setting_up + setting_up))
+        self.command()
+
+    def assert_healthy(self, *kinds: str) -> None:
+        """Without a fault each kind of request gets what it should."""
+        self.upstream.clear()
+        answers = {kind: self.send(KINDS[kind]()) for kind in kinds}
+        statuses = {kind: answer and answer.status for kind, answer in answers.items()}
+        assert statuses == {kind: 500 if kind == "denied" else 200 for kind in kinds}
+        assert answers["forward"] is not None
+        assert answers["forward"].body == BODY
+        assert self.upstream.only_request().target.startswith(b"/orders/")
+
+
+@contextlib.contextmanager
+def start(door: Door, home: Path, files: Files, upstream: RecordingUpstream, directory: Path) -> Iterator[Faulty]:
+    """Start a gate with the fault injection on board."""
+    order = directory / "order.json"
+    order.write_text("{}")
+    with gates.running(
+        lambda port: gates.command(door, upstream=upstream.url, port=port, portal=files.portal, policy=files.policy),
+        env=gates.environment(home, pythonpath=[FAULT_INJECTION], extra={"JWSGATE_TEST_FAULT_FILE": str(order)}),
+        directory=directory,
+        name=door,
+    ) as gate:
+        faulty = Faulty(gate, upstream, order)
+        faulty.record()
+        yield faulty
+
+
+@pytest.fixture(scope="module")
+def starter(
+    door: Door,
+    home: Path,
+    files: Files,
+    session_upstream: RecordingUpstream,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], Faulty]]:
+    """Gives the gate of this door, and another one when a test has brought it down."""
+    current: list[Faulty] = []
+    with contextlib.ExitStack() as stack:
+
+        def give() -> Faulty:
+            if not current or current[-1].gate.process.poll() is not None or current[-1].spoilt:
+                directory = tmp_path_factory.mktemp("faults")
+                current.append(stack.enter_context(start(door, home, files, session_upstream, directory)))
+            return current[-1]
+
+        yield give
+
+
+@pytest.fixture
+def faulty(starter: Callable[[], Faulty]) -> Faulty:
+    """A gate that is well, and serves all faults of one test."""
+    return starter()
+
+
+def test_recording_finds_the_path(faulty: Faulty) -> None:
+    """The recording is not empty, reaches from the hooks down to the signature, and tells kinds apart."""
+    functions = faulty.judging
+    assert min(len(functions["forward"]), len(functions["validate"])) >= FEWEST
+    hooks = {name.rpartition(".")[2] for name in functions["forward"] if name.startswith("jwsgate.addon:")}
+    assert {"requestheaders", "request"} <= hooks
+    modules = {name.partition(":")[0] for name in functions["forward"]}
+    assert {"jwsgate.decision", "jwsgate.jws", "jwsgate.claims", "jwsgate.addon"} <= modules
+    assert set(functions["sign"]) - set(functions["forward"])
+    assert set(functions["denied"]) != set(functions["forward"])
+    faulty.assert_healthy(*KINDS)
+
+
+def failures(faulty: Faulty, at: str, exception: str) -> Iterator[str]:
+    """What went wrong with a fault in each of the functions."""
+    cases = [(name, [kind]) for kind in KINDS for name in faulty.judging[kind]]
+    # A fault before any hook has seen the request need not deny a good one; a bad one stays denied.
+    cases += [(name, ["denied"]) for name in faulty.setting_up]
+    by_function: dict[str, list[str]] = {}
+    for name, kinds in cases:
+        if at not in LEFT_OUT.get(name, ()):
+            by_function.setdefault(name, []).extend(kinds)
+    assert len(by_function) >= FEWEST
+    happened = 0
+    for name, kinds in by_function.items():
+        where = f"{exception} at the {at} of {name}"
+        for kind in kinds:
+            fired = faulty.order.with_name("fired")
+            fired.unlink(missing_ok=True)
+            faulty.upstream.clear()
+            faulty.command(fault=name, at=at, exception=exception, fired=str(fired))
+            # A gate that gives no answer at all has denied too; no need to wait for that one long.
+            answer = faulty.send(KINDS[kind](), timeout=0.2)
+            if not fired.exists():
+                # A function that itself ends in an exception never returns.
+                if at == "start":
+                    yield f"{where}, {kind}: did not happen"
+                continue
+            happened += 1
+            if (faulty.upstream.connections, faulty.upstream.octets) != (0, b""):
+                yield f"{where}, {kind}: reached the upstream"
+            # The injected rejection is a verdict too, so that the status of any rejection will do.
+            elif answer is not None and answer.status < 400:
+                yield f"{where}, {kind}: answered {answer.status}"
+        faulty.command()
+        faulty.spoilt = True
+        if faulty.gate.process.poll() is not None:
+            yield f"{where}: the gate ended with {faulty.gate.process.returncode}"
+            return
+        try:
+            faulty.assert_healthy("forward", "denied")
+        except AssertionError as error:
+            yield f"after {where}: {error}"
+            return
+        faulty.spoilt = False
+    assert happened >= FEWEST
+    faulty.assert_healthy(*KINDS)
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS)
+def test_exception_at_the_start_of_each_function(faulty: Faulty, exception: str) -> None:
+    """An exception where any function starts: denied, nothing upstream, and well again afterwards."""
+    found = list(failures(faulty, "start", exception))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("exception", ["RuntimeError", "Doom", "AddonHalt"])
+def test_exception_at_the_end_of_each_function(faulty: Faulty, exception: str) -> None:
+    """An exception after a function has done all its work, the hooks included, denies as well."""
+    found = list(failures(faulty, "return", exception))
+    assert not found, "\n".join(found)

@@ -1,0 +1,81 @@
+"""Fuzzing harness for the files that the gate reads: see README.md beside this file.
+
+The first octet of an input, a digit, chooses what the rest is: a portal export, a policy, or the text of a certificate.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+try:
+    import atheris
+except ImportError:  # replaying needs no atheris
+    atheris = None
+
+with atheris.instrument_imports(include=["jwsgate"]) if atheris else contextlib.nullcontext():
+    from jwsgate.certificates import CertificateError, holds_private_key, read_certificate
+    from jwsgate.documents import Document, read_document
+    from jwsgate.policy import Router
+    from jwsgate.policy_file import build_routes
+    from jwsgate.portal_file import build_portal
+    from jwsgate.problems import Problem, ProblemsFound, Unfit
+
+import replay
+
+from core_gate import NoFiles
+
+
+def _no_text(_name: str) -> str:
+    raise Unfit("names a file, and there is none", "name none")
+
+
+def _told(problems: list[Problem], document: Document) -> None:
+    lines = document.octets.count(b"\n") + document.octets.count(b"\r") + 2
+    for problem in problems:
+        assert "\n" not in str(problem)
+        assert problem.message
+        assert problem.remedy
+        assert 0 <= problem.line <= lines, problem
+
+
+def _portal(document: Document) -> None:
+    portal, problems = build_portal(document, _no_text)
+    _told(problems, document)
+    assert (portal is None) is bool(problems)
+
+
+def _policy(document: Document) -> None:
+    router = Router()
+    problems = build_routes(document, router, NoFiles())
+    _told(problems, document)
+    assert problems or len(router)
+
+
+def _certificate(text: str) -> None:
+    try:
+        certificate = read_certificate(text)
+    except CertificateError as error:
+        assert error.remedy
+        return
+    assert not holds_private_key(text)
+    assert certificate.key.algorithms
+
+
+def one_input(data: bytes) -> None:
+    """Read one input; raises when a property is broken."""
+    mode, rest = ((data[0] - 48) % 3, data[1:]) if data else (0, b"")
+    if mode == 2:
+        _certificate(rest.decode("utf-8", "replace"))
+        return
+    try:
+        document = read_document("fuzz.yaml", rest)
+    except ProblemsFound as error:
+        assert error.problems
+        return
+    _policy(document) if mode else _portal(document)
+
+
+if __name__ == "__main__":
+    replay.main(one_input, atheris)

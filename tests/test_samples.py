@@ -1,0 +1,161 @@
+"""The project's own files: samples that load, schemas that are current, tables that are complete."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import get_args
+
+import jsonschema
+import pytest
+import yaml
+
+from jwsgate.algorithms import ALGORITHMS
+from jwsgate.answers import ANSWERS
+from jwsgate.cli import main
+from jwsgate.demo import ensure_pair
+from jwsgate.loading import load_snapshot
+from jwsgate.reasons import Reason
+from jwsgate.shapes import Algorithm
+from unit_material import ROOT
+
+POLICIES = sorted((ROOT / "policies").glob("*.yaml"))
+PORTALS = sorted((ROOT / "certs").glob("*.yaml"))
+SCHEMAS = {"policy": ROOT / "policies" / "policy.schema.json", "portal": ROOT / "certs" / "portal.schema.json"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples as a first run finds them, with the demo's keys made."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("certs", "policies"):
+        (folder / name).mkdir()
+        for file in (ROOT / name).glob("*.yaml"):
+            shutil.copy(file, folder / name)
+    ensure_pair(folder / "certs" / "demo-client.key", folder / "certs" / "demo-client.crt", "demo")
+    return folder
+
+
+def test_there_are_samples() -> None:
+    """The next tests have something to look at."""
+    assert POLICIES
+    assert PORTALS
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("portal", PORTALS, ids=lambda path: path.name)
+def test_samples_load(checkout: Path, portal: Path, policy: Path) -> None:
+    """Each policy with each export."""
+    snapshot = load_snapshot(checkout / "certs" / portal.name, [checkout / "policies" / policy.name], time.time())
+    assert len(snapshot.router) >= 1
+    assert snapshot.portal.applications
+
+
+def test_the_demo_is_the_original(checkout: Path) -> None:
+    """The two client IDs of the original, one with a certificate and one without; its two paths."""
+    snapshot = load_snapshot(
+        checkout / "certs" / "portal.yaml", [checkout / "policies" / "signvalidate.yaml"], time.time()
+    )
+    expected = {"479b3df9-380e-4bda-8cc1-92718c88f9cd": 1, "1ab8edee-1d57-43ff-8e0c-4ae28a386b47": 0}
+    assert expected == {
+        client_id: len(application.certificates) for client_id, application in snapshot.portal.by_client_id.items()
+    }
+    found = [
+        snapshot.router.match(method, ("tvo", "sandbox", "signvalidate", name))
+        for method, name in (("POST", "sign"), ("GET", "validate"), ("GET", "sign"))
+    ]
+    assert [route.name if route else None for route in found] == ["sign", "validate", "upstream"]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_committed_schemas_are_current(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The committed file is what `jwsgate schema` prints."""
+    with pytest.raises(SystemExit):
+        main(["schema", kind])
+    assert capsys.readouterr().out == SCHEMAS[kind].read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [*(("policy", path) for path in POLICIES), *(("portal", path) for path in PORTALS)],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_samples_validate_in_editors(kind: str, path: Path) -> None:
+    """As an editor reads them: with YAML's own types, and by the schema that the first line names."""
+    schema = json.loads(SCHEMAS[kind].read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))
+    first, _, _ = path.read_text().partition("\n")
+    assert f"# yaml-language-server: $schema={SCHEMAS[kind].name}" == first
+
+
+def test_no_private_key_is_committed() -> None:
+    """Samples hold no key; those of the demo are made on first run and ignored."""
+    for path in (*POLICIES, *PORTALS, *SCHEMAS.values()):
+        assert "PRIVATE KEY" not in path.read_text()
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert {"*.key", "/certs/demo-*"} <= set(ignored)
+
+
+def test_algorithms_of_the_formats() -> None:
+    """The formats know exactly the algorithms that the gate can verify."""
+    assert get_args(Algorithm) == ALGORITHMS
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_answered(reason: Reason) -> None:
+    """By a row of the one table."""
+    assert reason in ANSWERS
+
+
+# The README
+
+
+README = (ROOT / "README.md").read_text()
+ROWS = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", README, re.MULTILINE))
+
+
+@pytest.mark.skipif(not ROWS, reason="the README has no table of reasons")
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_in_the_readme(reason: Reason) -> None:
+    """With the status that it is answered with."""
+    assert str(ANSWERS[reason].status) == ROWS.get(reason)
+
+
+@pytest.mark.skipif(not ROWS, reason="the README has no table of reasons")
+def test_readme_has_no_other_reasons() -> None:
+    """No row for what there is not."""
+    assert set(ROWS) <= set(Reason)
+
+
+def test_links_of_the_readme() -> None:
+    """Files that the README names are there."""
+    named = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README)
+    named += re.findall(r"`((?:policies|certs|bench|docs|scripts)/[\w./-]+\.\w+)`", README)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_policy_in_the_readme_loads(tmp_path: Path) -> None:
+    """The commented policy is one that works, but for the files that it names."""
+    blocks = [
+        block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "routes:" in block
+    ]
+    for block in blocks:
+        text = re.sub(r"^    certificates:.*\n", "", block, flags=re.MULTILINE)
+        (tmp_path / "policy.yaml").write_text(text)
+        (tmp_path / "portal.yaml").write_text("results: []")
+        assert load_snapshot(tmp_path / "portal.yaml", [tmp_path / "policy.yaml"], time.time()).revision
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_options_in_the_readme_exist(command: str) -> None:
+    """Every `--option` of `jwsgate` in the README is one."""
+    if command != "run":
+        return
+    known = {name for parameter in main.commands["run"].params for name in parameter.opts}
+    lines = re.findall(r"(?:run_proxy\.sh|jwsgate run)((?: .*\\\n)*.*)", README)
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(lines)))
+    assert used - known - {"--help"} == set()
