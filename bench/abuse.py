@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from abuse import CERTIFICATE_TEXTS, REQUESTS, SNAPSHOTS
 from core_gate import NOW, reason_of
-from jwsgate.certificates import CertificateError, read_certificate
-from jwsgate.decision import decide
+from jwsgate.core.certificates import CertificateError, read_certificate
+from jwsgate.core.decision import decide
 
 
 class TooLong(Exception):

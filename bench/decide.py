@@ -28,15 +28,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from jwsgate.certificates import read_certificate
-from jwsgate.claims import ClaimRules
-from jwsgate.decision import Allowed, Snapshot, decide
-from jwsgate.facts import RequestFacts
-from jwsgate.policy import PathPattern, Route, Router
-from jwsgate.portal import Application, ClientId, Portal
-from jwsgate.signing import sign_compact
-from jwsgate.sources import Source
-from jwsgate.verified_cache import VerifiedCache
+from jwsgate.core.certificates import read_certificate
+from jwsgate.core.claims import ClaimRules
+from jwsgate.core.decision import Allowed, Snapshot, decide
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import PathPattern, Route, Router
+from jwsgate.core.portal import Application, ClientId, Portal
+from jwsgate.core.signing import sign_compact
+from jwsgate.core.sources import Source
+from jwsgate.core.verified_cache import VerifiedCache
 
 CLIENT_ID = "479b3df9-380e-4bda-8cc1-92718c88f9cd"
 CURVES: dict[str, Any] = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}

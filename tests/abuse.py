@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import material
 from core_gate import NOW, application, certificate_of, request_with, signed, snapshot_of
-from jwsgate.decision import Snapshot
-from jwsgate.facts import RequestFacts
+from jwsgate.core.decision import Snapshot
+from jwsgate.core.facts import RequestFacts
 
 __all__ = ["CERTIFICATE_TEXTS", "REQUESTS", "SNAPSHOTS", "Abuse"]
 

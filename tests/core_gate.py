@@ -12,16 +12,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import material
-from jwsgate.certificates import RegisteredCertificate, read_certificate
-from jwsgate.decision import Allowed, Decision, Rejected, Snapshot, decide
-from jwsgate.documents import read_document
-from jwsgate.facts import RequestFacts
-from jwsgate.jws import CompactJws, parse_compact, verify
-from jwsgate.policy import Router
-from jwsgate.policy_file import build_routes
-from jwsgate.portal import Application, ClientId, Portal
-from jwsgate.problems import Unfit
-from jwsgate.reasons import Reason, Rejection
+from jwsgate.core.certificates import RegisteredCertificate, read_certificate
+from jwsgate.core.decision import Allowed, Decision, Rejected, Snapshot, decide
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.jws import CompactJws, parse_compact, verify
+from jwsgate.core.policy import Router
+from jwsgate.core.portal import Application, ClientId, Portal
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.files.documents import read_document
+from jwsgate.files.policy_file import build_routes
+from jwsgate.files.problems import Unfit
 
 __all__ = [
     "ALGORITHM_KEYS",

@@ -24,13 +24,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import material
-from jwsgate.certificates import RegisteredCertificate, read_certificate
-from jwsgate.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot
-from jwsgate.facts import RequestFacts
-from jwsgate.policy import PathPattern, Route, Router
-from jwsgate.portal import Application, ClientId, Portal
-from jwsgate.reasons import Reason
-from jwsgate.sources import Source
+from jwsgate.core.certificates import RegisteredCertificate, read_certificate
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import PathPattern, Route, Router
+from jwsgate.core.portal import Application, ClientId, Portal
+from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
 
 NOW = 1_900_000_000
 """The time of most decisions; the certificates below are good around it, whatever the day of the test run."""

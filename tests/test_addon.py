@@ -1,4 +1,4 @@
-"""The mitmproxy adapter, hook by hook: the rules at the head of addon.py, with others' add-ons in the chain."""
+"""The mitmproxy adapter, hook by hook: the rules at the head of gate.py, with others' add-ons in the chain."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow, tutils
 
 import material
-from jwsgate import addon
-from jwsgate.addon import JwsGate, Seal, addons, install
-from jwsgate.answers import ANSWERS, LAST_RESORT_BODY
-from jwsgate.reasons import Reason
+from jwsgate.adapters import gate as gate_module
+from jwsgate.adapters.addon import addons
+from jwsgate.adapters.gate import JwsGate
+from jwsgate.adapters.seal import Seal, install
+from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY
+from jwsgate.core.reasons import Reason
 from unit_material import CLIENT_ID, OTHER_CLIENT_ID
 
 KEY = material.private_key("p256")
@@ -373,7 +375,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 @pytest.mark.parametrize("error", ERRORS)
 def test_an_error_while_deciding_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """mitmproxy forwards when a hook raises; here nothing is raised, and the denial stands in both hooks."""
-    monkeypatch.setattr(addon, "decide", raising(error))
+    monkeypatch.setattr(gate_module, "decide", raising(error))
     flow = a_flow()
     proxy.gate.requestheaders(flow)
     assert answered(flow) == LAST_RESORT
@@ -384,7 +386,7 @@ def test_an_error_while_deciding_denies(proxy: Proxy, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("error", ENDS)
 def test_an_end_that_was_asked_for_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """The process may end, but with the denial in place."""
-    monkeypatch.setattr(addon, "decide", raising(error))
+    monkeypatch.setattr(gate_module, "decide", raising(error))
     flow = a_flow()
     with pytest.raises(type(error)):
         proxy.gate.requestheaders(flow)
@@ -410,7 +412,7 @@ def test_an_error_anywhere_in_the_first_hook_denies(proxy: Proxy, monkeypatch: p
 
     flow = a_flow()
     with monkeypatch.context() as broken:
-        broken.setattr(addon, target, Broken())
+        broken.setattr(gate_module, target, Broken())
         proxy.gate.requestheaders(flow)
         assert answered(flow) == LAST_RESORT
     proxy.request(flow)
@@ -419,7 +421,7 @@ def test_an_error_anywhere_in_the_first_hook_denies(proxy: Proxy, monkeypatch: p
 
 def test_an_error_in_the_log_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that breaks on a rejection leaves it one."""
-    monkeypatch.setattr(addon.logger, "info", raising(OSError("disk full")))
+    monkeypatch.setattr(gate_module.logger, "info", raising(OSError("disk full")))
     flow = proxy.both(a_flow(jws=None))
     assert flow.response is not None
     assert flow.response.status_code == 500
@@ -427,8 +429,8 @@ def test_an_error_in_the_log_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatc
 
 def test_a_broken_log_of_errors_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even telling of an error may take the denial off."""
-    monkeypatch.setattr(addon, "decide", raising(RuntimeError()))
-    monkeypatch.setattr(addon.logger, "error", raising(OSError("disk full")))
+    monkeypatch.setattr(gate_module, "decide", raising(RuntimeError()))
+    monkeypatch.setattr(gate_module.logger, "error", raising(OSError("disk full")))
     flow = proxy.both(a_flow())
     assert answered(flow) == LAST_RESORT
 
@@ -452,14 +454,14 @@ def test_an_error_while_releasing_denies(
     flow = a_flow(path)
     proxy.requestheaders(flow)
     monkeypatch.setattr(JwsGate, "_prepare_upstream", raising(error))
-    monkeypatch.setattr(addon, "_response", raising(error))
+    monkeypatch.setattr(gate_module, "_response", raising(error))
     proxy.request(flow)
     assert answered(flow) == LAST_RESORT
 
 
 def test_an_error_in_the_log_of_an_allowed_request_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be logged does not pass."""
-    monkeypatch.setattr(addon.logger, "info", raising(OSError("disk full")))
+    monkeypatch.setattr(gate_module.logger, "info", raising(OSError("disk full")))
     assert answered(proxy.both(a_flow())) == LAST_RESORT
 
 
@@ -504,7 +506,7 @@ def test_failed_second_decision_does_not_leave_the_first(proxy: Proxy, monkeypat
     """An error in the second decision does not leave the first one's permission behind."""
     flow = a_flow()
     proxy.requestheaders(flow)
-    monkeypatch.setattr(addon, "decide", raising(RuntimeError()))
+    monkeypatch.setattr(gate_module, "decide", raising(RuntimeError()))
     proxy.requestheaders(flow)
     proxy.request(flow)
     assert answered(flow) == LAST_RESORT
@@ -623,7 +625,7 @@ def test_script_without_files(caplog: pytest.LogCaptureFixture) -> None:
     """An ERROR in the log is what keeps mitmproxy from starting; should it start, all is denied."""
     with master() as context:
         context.master.addons.add(*addons)
-        assert [record.levelname for record in caplog.records if record.name == "jwsgate.addon"] == ["ERROR"]
+        assert [record.levelname for record in caplog.records if record.name == "jwsgate.adapters.addon"] == ["ERROR"]
         proxy = Proxy(context, context.master.addons.get(JwsGate.name), Path())
         assert answer_of(Reason.POLICY_UNAVAILABLE) == answered(proxy.both(a_flow()))
 
@@ -800,7 +802,7 @@ def test_failed_decisions_leave_no_traceback(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line of our own tells of it; the seal does not stumble over what the gate forgot."""
-    monkeypatch.setattr(addon, "decide", raising(RuntimeError("secret")))
+    monkeypatch.setattr(gate_module, "decide", raising(RuntimeError("secret")))
     proxy.both(a_flow())
     lines = [record.getMessage() for record in caplog.records]
     assert lines[:1] == ["jwsgate: RuntimeError while deciding; denied"]

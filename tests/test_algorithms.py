@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from jwsgate.algorithms import ALGORITHMS, ALGORITHMS_BY_KEY, KeyKind, signature_octets
-from jwsgate.shapes import Algorithm
+from jwsgate.core.algorithms import ALGORITHMS, ALGORITHMS_BY_KEY, KeyKind, signature_octets
+from jwsgate.files.shapes import Algorithm
 
 
 def test_the_ten_algorithms() -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from jwsgate.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER, Answer
-from jwsgate.reasons import Reason
+from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER, Answer
+from jwsgate.core.reasons import Reason
 
 ALL = pytest.mark.parametrize("reason", Reason)
 

@@ -22,10 +22,10 @@ from feature_material import (
     good_claims,
     reason_of,
 )
-from jwsgate.bindings import DIGESTS, Bindings, BodyDigest, check_body_digest, check_request_bindings
-from jwsgate.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot, decide, decide_body
-from jwsgate.facts import RequestFacts
-from jwsgate.reasons import Reason, Rejection
+from jwsgate.core.bindings import DIGESTS, Bindings, BodyDigest, check_body_digest, check_request_bindings
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.reasons import Reason, Rejection
 
 KEY = material.private_key("ed25519", "feature-client")
 MISSING, MALFORMED, MISMATCH = Reason.CLAIM_MISSING, Reason.CLAIMS_MALFORMED, Reason.BINDING_MISMATCH

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import material
 from certificates_by_defect import BY_DEFECT, certificate_around, rsa_modulus, rsa_spki
 from core_gate import NOW, application, decision_on, good_claims, reason_of, request_with, signed, snapshot_of
-from jwsgate.algorithms import KeyKind
-from jwsgate.certificates import CertificateError, holds_private_key, load_private_key, read_certificate
-from jwsgate.decision import decide
-from jwsgate.reasons import Reason
+from jwsgate.core.algorithms import KeyKind
+from jwsgate.core.certificates import CertificateError, holds_private_key, load_private_key, read_certificate
+from jwsgate.core.decision import decide
+from jwsgate.core.reasons import Reason
 
 KEY = material.private_key("p256", "by defect")
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import material
 from core_gate import NOW, decision_on, reason_of, signed
-from jwsgate.claims import LATEST_TIME, ClaimRules, check_claims, good_between, parse_claims
-from jwsgate.jws import JoseHeader
-from jwsgate.reasons import Reason, Rejection
+from jwsgate.core.claims import LATEST_TIME, ClaimRules, check_claims, good_between, parse_claims
+from jwsgate.core.jws import JoseHeader
+from jwsgate.core.reasons import Reason, Rejection
 
 KEY = material.private_key("p256")
 

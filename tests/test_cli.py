@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import material
-from jwsgate import __version__, cli, demo, launcher
-from jwsgate.launcher import RunSettings
-from jwsgate.policy_file import PolicyShape
-from jwsgate.portal_file import PortalShape
-from jwsgate.schemas import schema_of
+from jwsgate import __version__, cli, demo
+from jwsgate.adapters import launcher
+from jwsgate.adapters.launcher import RunSettings
+from jwsgate.files.policy_file import PolicyShape
+from jwsgate.files.portal_file import PortalShape
+from jwsgate.files.schemas import schema_of
 from unit_material import ROOT, good_files
 
 MINIMAL = ["--upstream", "http://127.0.0.1:9000", "--portal", "portal.yaml", "--policy", "policy.yaml"]

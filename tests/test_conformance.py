@@ -24,10 +24,10 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 import material
 from certificates_by_defect import certificate_around, spki_of_ed25519
 from core_gate import KINDS, application, certificate_of, decision_on, reason_of, request_with, snapshot_of
-from jwsgate.certificates import CertificateError, RegisteredCertificate, read_certificate
-from jwsgate.decision import Allowed, decide
-from jwsgate.jws import CompactJws, JoseHeader, attach, parse_compact, verify
-from jwsgate.reasons import Reason, Rejection
+from jwsgate.core.certificates import CertificateError, RegisteredCertificate, read_certificate
+from jwsgate.core.decision import Allowed, decide
+from jwsgate.core.jws import CompactJws, JoseHeader, attach, parse_compact, verify
+from jwsgate.core.reasons import Reason, Rejection
 from raw_vectors import FAMILIES, NOT_JWS, WYCHEPROOF, Vector, run_files, vectors_of
 
 RFC_VECTORS: list[dict[str, Any]] = json.loads(

@@ -30,17 +30,17 @@ from feature_material import (
     issue,
     reason_of,
 )
-from jwsgate import decision as module
-from jwsgate.bindings import Bindings, BodyDigest
-from jwsgate.claims import ClaimRules
-from jwsgate.decision import Allowed, AwaitsBody, JwsCache, Rejected, Snapshot, decide, decide_body
-from jwsgate.facts import RequestFacts
-from jwsgate.policy import RespondClaims, Route, Router, Sign
-from jwsgate.portal import ClientId, Portal
-from jwsgate.reasons import Reason
-from jwsgate.sources import Source
-from jwsgate.trust import ChainState, Trust
-from jwsgate.verified_cache import VerifiedCache
+from jwsgate.core import decision as module
+from jwsgate.core.bindings import Bindings, BodyDigest
+from jwsgate.core.claims import ClaimRules
+from jwsgate.core.decision import Allowed, AwaitsBody, JwsCache, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import RespondClaims, Route, Router, Sign
+from jwsgate.core.portal import ClientId, Portal
+from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
+from jwsgate.core.trust import ChainState, Trust
+from jwsgate.core.verified_cache import VerifiedCache
 
 KEY = material.private_key("ed25519", "feature-client")
 STRANGER = material.private_key("ed25519", "feature-stranger")

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import serialization
 
 import material
 from jwsgate import demo
-from jwsgate.certificates import read_certificate
+from jwsgate.adapters.launcher import RunSettings
+from jwsgate.core.certificates import read_certificate
 from jwsgate.demo import demo_settings, ensure_pair, start_echo_upstream
-from jwsgate.launcher import RunSettings
 from unit_material import ROOT
 
 

@@ -34,9 +34,9 @@ from joserfc.jws import JWSRegistry
 
 import material
 from core_gate import ALGORITHM_KEYS, KINDS, NOW, application, certificate_of, reason_of, request_with, snapshot_of
-from jwsgate.decision import Allowed, AwaitsBody, Rejected, decide, decide_body
-from jwsgate.reasons import Reason
-from jwsgate.verified_cache import VerifiedCache
+from jwsgate.core.decision import Allowed, AwaitsBody, Rejected, decide, decide_body
+from jwsgate.core.reasons import Reason
+from jwsgate.core.verified_cache import VerifiedCache
 from mutator import MUTATIONS, RESIGNED, Genuine, genuine, mutated, twin
 
 SECONDS = float(os.environ.get("JWSGATE_MUTATOR_SECONDS", "3"))

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jwsgate import documents
-from jwsgate.documents import MAX_DEPTH, Document, read_document
-from jwsgate.problems import Location, ProblemsFound
+from jwsgate.files import documents
+from jwsgate.files.documents import MAX_DEPTH, Document, read_document
+from jwsgate.files.problems import Location, ProblemsFound
 from unit_material import Place, document_problems, places, problems_in
 
 PARSERS = {"libyaml": getattr(yaml, "CSafeLoader", None), "pure-python": yaml.SafeLoader}

@@ -32,9 +32,9 @@ from core_gate import (
     reason_of_verify,
     signed,
 )
-from jwsgate.decision import Allowed
-from jwsgate.jws import DEFAULT_MAX_OCTETS, CompactJws, parse_compact, verify
-from jwsgate.reasons import Reason, Rejection
+from jwsgate.core.decision import Allowed
+from jwsgate.core.jws import DEFAULT_MAX_OCTETS, CompactJws, parse_compact, verify
+from jwsgate.core.reasons import Reason, Rejection
 
 RSA_KEY = material.private_key("rsa")
 EC_KEY = material.private_key("p256")

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import material
-from jwsgate.decision import Snapshot
-from jwsgate.documents import MAX_OCTETS
-from jwsgate.loading import load_snapshot
-from jwsgate.problems import Problem, ProblemsFound
+from jwsgate.core.decision import Snapshot
+from jwsgate.files.documents import MAX_OCTETS
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import Problem, ProblemsFound
 from unit_material import CLIENT_ID, OTHER_CLIENT_ID, POLICY, der_of, good_files, problems_in
 
 PEM = material.certificate(material.private_key("p256"))

@@ -15,7 +15,14 @@ import material
 def test_signatures_are_good(kind: material.KeyKind) -> None:
     """joserfc verifies what `jws` signs, for each kind of key, and refuses it once altered."""
     key = material.private_key(kind)
-    imported = {"rsa": RSAKey, "ed25519": OKPKey}.get(kind, ECKey).import_key(material.public_pem(key))
+    imported: RSAKey | OKPKey | ECKey
+    match kind:
+        case "rsa":
+            imported = RSAKey.import_key(material.public_pem(key))
+        case "ed25519":
+            imported = OKPKey.import_key(material.public_pem(key))
+        case _:
+            imported = ECKey.import_key(material.public_pem(key))
     # The name of RFC 9864, because joserfc warns of the older "EdDSA".
     algorithm = "Ed25519" if kind == "ed25519" else material.ALGORITHM_OF[kind]
     token = material.jws(key, payload=b'{ "a": 1 }', algorithm=algorithm)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from jwsgate.policy import PathPattern, PatternError, Route, RouteConflict, Router
+from jwsgate.core.policy import PathPattern, PatternError, Route, RouteConflict, Router
 from unit_material import route
 
 # Patterns

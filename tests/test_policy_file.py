@@ -9,13 +9,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, x25519
 
 import material
-from jwsgate.algorithms import ALGORITHMS
-from jwsgate.bindings import Bindings, BodyDigest
-from jwsgate.claims import ClaimRules
-from jwsgate.jws import DEFAULT_MAX_OCTETS
-from jwsgate.policy import Forward, RespondClaims, Route, Sign
-from jwsgate.problems import Unfit
-from jwsgate.shapes import Algorithm
+from jwsgate.core.algorithms import ALGORITHMS
+from jwsgate.core.bindings import Bindings, BodyDigest
+from jwsgate.core.claims import ClaimRules
+from jwsgate.core.jws import DEFAULT_MAX_OCTETS
+from jwsgate.core.policy import Forward, RespondClaims, Route, Sign
+from jwsgate.files.problems import Unfit
+from jwsgate.files.shapes import Algorithm
 from unit_material import Place, places, policy_problems, policy_routes, read_policy
 
 KEYS: dict[str, bytes] = {

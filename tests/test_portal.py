@@ -7,10 +7,10 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 import material
-from jwsgate.certificates import RegisteredCertificate, Thumbprint, read_certificate
-from jwsgate.portal import Application, ClientId, Portal, usable_certificates
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.trust import ChainState, Trust
+from jwsgate.core.certificates import RegisteredCertificate, Thumbprint, read_certificate
+from jwsgate.core.portal import Application, ClientId, Portal, usable_certificates
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.trust import ChainState, Trust
 
 KEY = material.private_key("p256")
 BASE = read_certificate(material.certificate(KEY))

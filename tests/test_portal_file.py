@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import material
-from jwsgate.portal import Portal
-from jwsgate.problems import Unfit
+from jwsgate.core.portal import Portal
+from jwsgate.files.problems import Unfit
 from unit_material import (
     CLIENT_ID,
     OTHER_CLIENT_ID,

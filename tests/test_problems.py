@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwsgate.problems import Location, Problem, ProblemsFound, path_text
+from jwsgate.files.problems import Location, Problem, ProblemsFound, path_text
 
 
 @pytest.mark.parametrize(

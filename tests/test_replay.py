@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_material import NOW
-from jwsgate.portal import ClientId
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.replay import MemoryReplayStore, ReplayKey, ReplayStore, StoreFull, check_replay
+from jwsgate.core.portal import ClientId
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.replay import MemoryReplayStore, ReplayKey, ReplayStore, StoreFull, check_replay
 
 CLIENT, OTHER = ClientId("client"), ClientId("other")
 

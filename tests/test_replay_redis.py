@@ -18,11 +18,11 @@ import pytest
 
 import feature_material
 from feature_material import NOW, Redis, free_port, running_redis, silent_server
-from jwsgate.portal import ClientId
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.problems import Unfit
-from jwsgate.replay import ReplayKey, check_replay
-from jwsgate.replay_redis import RedisReplayStore
+from jwsgate.adapters.replay_redis import RedisReplayStore
+from jwsgate.core.portal import ClientId
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.replay import ReplayKey, check_replay
+from jwsgate.files.problems import Unfit
 
 BOUND_SECONDS = 3.0
 """Within this a failing Redis must have shown as an exception; a request waits no longer."""

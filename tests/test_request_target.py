@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwsgate.policy import Router
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.request_target import path_segments, query_values
+from jwsgate.core.policy import Router
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.request_target import path_segments, query_values
 from unit_material import route
 
 

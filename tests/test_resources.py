@@ -14,9 +14,9 @@ import pytest
 
 from abuse import CERTIFICATE_TEXTS, REQUESTS, SNAPSHOTS, Abuse
 from core_gate import NOW, reason_of
-from jwsgate.certificates import CertificateError, read_certificate
-from jwsgate.decision import decide
-from jwsgate.reasons import Reason
+from jwsgate.core.certificates import CertificateError, read_certificate
+from jwsgate.core.decision import decide
+from jwsgate.core.reasons import Reason
 
 ALLOWED = {
     "token-at-the-limit",

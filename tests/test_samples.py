@@ -13,13 +13,13 @@ import jsonschema
 import pytest
 import yaml
 
-from jwsgate.algorithms import ALGORITHMS
-from jwsgate.answers import ANSWERS
 from jwsgate.cli import main
+from jwsgate.core.algorithms import ALGORITHMS
+from jwsgate.core.answers import ANSWERS
+from jwsgate.core.reasons import Reason
 from jwsgate.demo import ensure_pair
-from jwsgate.loading import load_snapshot
-from jwsgate.reasons import Reason
-from jwsgate.shapes import Algorithm
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.shapes import Algorithm
 from unit_material import ROOT
 
 POLICIES = sorted((ROOT / "policies").glob("*.yaml"))

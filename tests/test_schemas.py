@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 import yaml
 
-from jwsgate.policy_file import PolicyShape
-from jwsgate.portal_file import PortalShape
-from jwsgate.schemas import schema_of
+from jwsgate.files.policy_file import PolicyShape
+from jwsgate.files.portal_file import PortalShape
+from jwsgate.files.schemas import schema_of
 from unit_material import good_portal, policy_problems
 
 POLICY_SCHEMA = schema_of(PolicyShape)

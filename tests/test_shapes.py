@@ -8,9 +8,9 @@ import pydantic
 import pytest
 from pydantic import BaseModel, Field, model_validator
 
-from jwsgate.documents import Document, read_document
-from jwsgate.problems import Problem, Unfit
-from jwsgate.shapes import Shape, TolerantShape, check_shape
+from jwsgate.files.documents import Document, read_document
+from jwsgate.files.problems import Problem, Unfit
+from jwsgate.files.shapes import Shape, TolerantShape, check_shape
 
 
 def checked_document[M: BaseModel](model: type[M], document: Document) -> tuple[M | None, list[Problem]]:

@@ -13,11 +13,11 @@ from joserfc.jwk import ECKey, RSAKey
 from jwcrypto.jwk import JWK
 
 import material
-from jwsgate.algorithms import ALGORITHMS
-from jwsgate.certificates import load_private_key
-from jwsgate.policy import Sign
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.signing import sign_compact, sign_posted_claims
+from jwsgate.core.algorithms import ALGORITHMS
+from jwsgate.core.certificates import load_private_key
+from jwsgate.core.policy import Sign
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.signing import sign_compact, sign_posted_claims
 
 NOW = 1531296744.9
 

@@ -21,10 +21,10 @@ from feature_material import (
     good_claims,
     reason_of,
 )
-from jwsgate.decision import decide
-from jwsgate.facts import RequestFacts
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.sources import Source, check_request, single_value
+from jwsgate.core.decision import decide
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.sources import Source, check_request, single_value
 
 MISSING, REPEATED = Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED
 UNSAFE = Reason.REQUEST_UNSAFE

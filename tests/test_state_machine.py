@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import material
 from core_gate import NOW, application, certificate_of, reason_of, request_with, snapshot_of
-from jwsgate.decision import Snapshot, decide
-from jwsgate.reasons import Reason
-from jwsgate.verified_cache import VerifiedCache
+from jwsgate.core.decision import Snapshot, decide
+from jwsgate.core.reasons import Reason
+from jwsgate.core.verified_cache import VerifiedCache
 
 KEYS: dict[str, material.KeyKind] = {
     "p256 one": "p256",

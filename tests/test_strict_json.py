@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jwsgate.strict_json import MAX_DEPTH, StrictJsonError, parse_object
+from jwsgate.core.strict_json import MAX_DEPTH, StrictJsonError, parse_object
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:

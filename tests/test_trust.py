@@ -19,11 +19,11 @@ from feature_material import (
     issue,
     reason_of,
 )
-from jwsgate.certificates import Thumbprint
-from jwsgate.decision import Rejected, decide
-from jwsgate.portal import usable_certificates
-from jwsgate.reasons import Reason, Rejection
-from jwsgate.trust import ChainState, Trust
+from jwsgate.core.certificates import Thumbprint
+from jwsgate.core.decision import Rejected, decide
+from jwsgate.core.portal import usable_certificates
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.trust import ChainState, Trust
 
 ONE, TWO = Thumbprint("11" * 32), Thumbprint("22" * 32)
 CLIENT = issue("trust-client", kind="ed25519")

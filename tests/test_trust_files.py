@@ -28,11 +28,11 @@ from feature_material import (
     reason_of,
     revocation_list,
 )
-from jwsgate.decision import Snapshot, decide
-from jwsgate.loading import load_snapshot
-from jwsgate.problems import Unfit, Problem, ProblemsFound
-from jwsgate.reasons import Reason
-from jwsgate.trust_files import build_trust, read_ca_bundle, read_revocation_lists
+from jwsgate.core.decision import Snapshot, decide
+from jwsgate.core.reasons import Reason
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import Problem, ProblemsFound, Unfit
+from jwsgate.files.trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
 ROOT = issue("root", ca=True)
 INTERMEDIATE = issue("intermediate", ROOT, ca=True)

@@ -11,7 +11,7 @@ from mitmproxy.options import Options
 from mitmproxy.optmanager import OptManager
 from mitmproxy.test import taddons
 
-from jwsgate.unsafe_options import unsafe_options
+from jwsgate.adapters.unsafe_options import unsafe_options
 
 
 @pytest.fixture

@@ -28,15 +28,15 @@ from feature_material import (
     issue,
     reason_of,
 )
-from jwsgate import decision as decision_module
-from jwsgate.bindings import Bindings, BodyDigest
-from jwsgate.claims import ClaimRules
-from jwsgate.decision import Allowed, AwaitsBody, Decision, JwsCache, Snapshot, decide
-from jwsgate.facts import RequestFacts
-from jwsgate.policy import Route
-from jwsgate.reasons import Reason
-from jwsgate.trust import ChainState, Trust
-from jwsgate.verified_cache import VerifiedCache
+from jwsgate.core import decision as decision_module
+from jwsgate.core.bindings import Bindings, BodyDigest
+from jwsgate.core.claims import ClaimRules
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, JwsCache, Snapshot, decide
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import Route
+from jwsgate.core.reasons import Reason
+from jwsgate.core.trust import ChainState, Trust
+from jwsgate.core.verified_cache import VerifiedCache
 
 KEY, NEXT_KEY = material.private_key("ed25519", "feature-client"), material.private_key("ed25519", "feature-next")
 OVERHEAD = 2048

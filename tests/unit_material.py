@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import material
-from jwsgate.documents import read_document
-from jwsgate.policy import Action, Forward, PathPattern, Route, Router
-from jwsgate.policy_file import build_routes
-from jwsgate.portal import Portal
-from jwsgate.portal_file import build_portal
-from jwsgate.problems import Problem, ProblemsFound
-from jwsgate.sources import Source
-from jwsgate.trust import Trust
+from jwsgate.core.policy import Action, Forward, PathPattern, Route, Router
+from jwsgate.core.portal import Portal
+from jwsgate.core.sources import Source
+from jwsgate.core.trust import Trust
+from jwsgate.files.documents import read_document
+from jwsgate.files.policy_file import build_routes
+from jwsgate.files.portal_file import build_portal
+from jwsgate.files.problems import Problem, ProblemsFound
 
 ROOT = Path(__file__).parents[1]
 CLIENT_ID = "479b3df9-380e-4bda-8cc1-92718c88f9cd"

@@ -7,9 +7,9 @@ import sys
 import click
 
 from . import __version__
-from .policy_shapes import PolicyShape
-from .portal_file import PortalShape
-from .schemas import schema_of
+from .files.policy_shapes import PolicyShape
+from .files.portal_file import PortalShape
+from .files.schemas import schema_of
 
 __all__ = ["main"]
 
@@ -144,7 +144,7 @@ def run_command(
     demo: bool,
 ) -> None:
     """Run the gate in front of an upstream."""
-    from .launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy takes half a second to import
+    from .adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy takes half a second to import
 
     settings = RunSettings(
         upstream=upstream or "",

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .launcher import RunSettings
+from .adapters.launcher import RunSettings
 
 __all__ = ["demo_settings", "ensure_pair", "start_echo_upstream"]
 

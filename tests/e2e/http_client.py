@@ -283,5 +283,7 @@ def _h2_responses(machine: h2.connection.H2Connection, wire: ssl.SSLSocket, stre
                     answers[event.stream_id] = Response(status, "", headers, bodies[event.stream_id])
                 case h2.events.StreamReset() | h2.events.ConnectionTerminated():
                     raise NoResponse(repr(event))
+                case _:
+                    pass
         wire.sendall(machine.data_to_send())
     return answers

@@ -327,9 +327,18 @@ def meddled(
     place.touch()
     script = directory / "meddler.py"
     script.write_text(MEDDLER.format(place=str(place)))
-    scripts: dict[str, Sequence[Path]] = {f"scripts_{request.param}": [script]}
+    scripts: dict[str, Any] = {f"scripts_{request.param}": [script]}
     with mitmdump(home, session_upstream, files, directory, **scripts) as gate:
         yield gate, place
+
+
+def test_meddler_meddles(meddled: tuple[Gate, Path], upstream: RecordingUpstream) -> None:
+    """What stands in the file does happen to requests, so that the cases to follow mean something."""
+    gate, place = meddled
+    place.write_text('def request(flow): flow.request.headers["X-Meddled"] = flow.request.method\n')
+    assert send(gate.port, good(good_token())) == 200
+    place.write_text("")
+    assert upstream.only_request().values("X-Meddled") == [b"POST"]
 
 
 @pytest.mark.parametrize("name", list(ADDONS))
@@ -343,7 +352,7 @@ def test_other_addon(meddled: tuple[Gate, Path], upstream: RecordingUpstream, na
     token = good_token()
     send(gate.port, good(token), timeout=0.5)
     assert_only_verified(upstream, token)
-    # The add-on did what it was meant to, or at least did not keep the gate from working.
+    # Without the add-on's doings the gate works on, as before.
     place.write_text("")
     upstream.clear()
     token = good_token()
@@ -579,7 +588,7 @@ def test_recorded_decision_does_not_count(
             assert isinstance(copy, mitm_http.HTTPFlow)
             copy.request.headers.update(change)
             # Whatever key a gate may keep its verdict under.
-            for key in ("jwsgate", "jwsgate.decision", "jwsgate_allowed", "allowed"):
+            for key in ("jwsgate", "jwsgate.core.decision", "jwsgate_allowed", "allowed"):
                 copy.metadata.setdefault(key, True)
             writer.add(copy)
     upstream.clear()

@@ -488,7 +488,7 @@ def test_header_names_no_key(
     )
 
 
-HMAC_SECRETS = {
+HMAC_SECRETS: dict[str, Callable[[], bytes]] = {
     "certificate": lambda: material.certificate(KEYS[RSA], "rsa").encode(),
     "certificate-stripped": lambda: material.certificate(KEYS[RSA], "rsa").strip().encode(),
     "public-key": lambda: material.public_pem(KEYS[RSA]).encode(),

@@ -15,12 +15,12 @@ except ImportError:  # replaying needs no atheris
     atheris = None
 
 with atheris.instrument_imports(include=["jwsgate"]) if atheris else contextlib.nullcontext():
-    from jwsgate.certificates import CertificateError, holds_private_key, read_certificate
-    from jwsgate.documents import Document, read_document
-    from jwsgate.policy import Router
-    from jwsgate.policy_file import build_routes
-    from jwsgate.portal_file import build_portal
-    from jwsgate.problems import Problem, ProblemsFound, Unfit
+    from jwsgate.core.certificates import CertificateError, holds_private_key, read_certificate
+    from jwsgate.core.policy import Router
+    from jwsgate.files.documents import Document, read_document
+    from jwsgate.files.policy_file import build_routes
+    from jwsgate.files.portal_file import build_portal
+    from jwsgate.files.problems import Problem, ProblemsFound, Unfit
 
 import replay
 

@@ -17,10 +17,10 @@ except ImportError:  # replaying needs no atheris
     atheris = None
 
 with atheris.instrument_imports(include=["jwsgate", "json"]) if atheris else contextlib.nullcontext():
-    from jwsgate.decision import Allowed, AwaitsBody, Rejected, decide, decide_body
-    from jwsgate.facts import RequestFacts
-    from jwsgate.reasons import Reason
-    from jwsgate.verified_cache import VerifiedCache
+    from jwsgate.core.decision import Allowed, AwaitsBody, Rejected, decide, decide_body
+    from jwsgate.core.facts import RequestFacts
+    from jwsgate.core.reasons import Reason
+    from jwsgate.core.verified_cache import VerifiedCache
 
 import replay
 

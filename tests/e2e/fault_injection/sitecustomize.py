@@ -3,7 +3,7 @@
 `JWSGATE_TEST_FAULT_FILE` names a JSON file that the test replaces while the gate runs:
 
     {"epoch": 3, "called": "/path"}
-    {"epoch": 4, "fault": "jwsgate.jws:verify", "at": "start", "exception": "RuntimeError", "fired": "/path"}
+    {"epoch": 4, "fault": "jwsgate.core.jws:verify", "at": "start", "exception": "RuntimeError", "fired": "/path"}
 
 Each function of the package that starts is written to the file `called`, once per epoch. The one that `fault`
 names raises: at its start, as though its first line had, or at its end instead of returning; and the file
@@ -45,7 +45,7 @@ def _exception(name: str) -> BaseException:
         return Doom("injected")
     if name == "Rejection":
         # The package's own exception, thrown where nobody expects it.
-        from jwsgate.reasons import Reason, Rejection
+        from jwsgate.core.reasons import Reason, Rejection
 
         return Rejection(next(iter(Reason)), "injected")
     return getattr(sys.modules["builtins"], name)("injected")  # type: ignore[no-any-return]

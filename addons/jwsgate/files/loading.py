@@ -9,14 +9,15 @@ from typing import Final
 
 from cryptography import x509
 
-from .decision import Snapshot
+from jwsgate.core.decision import Snapshot
+from jwsgate.core.policy import Router
+from jwsgate.core.portal import Portal
+from jwsgate.core.trust import Trust
+
 from .documents import MAX_OCTETS, Document, read_document
-from .policy import Router
 from .policy_file import asks_for_ca, build_routes
-from .portal import Portal
 from .portal_file import build_portal
 from .problems import Problem, ProblemsFound, Unfit
-from .trust import Trust
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
 __all__ = ["load_snapshot"]

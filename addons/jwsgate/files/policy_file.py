@@ -6,11 +6,10 @@ from typing import Any, Protocol
 from cryptography import x509
 from pydantic import ValidationError
 
-from .bindings import Bindings, BodyDigest
-from .certificates import CertificateError, load_private_key
-from .claims import ClaimRules
-from .documents import Document
-from .policy import (
+from jwsgate.core.bindings import Bindings, BodyDigest
+from jwsgate.core.certificates import CertificateError, load_private_key
+from jwsgate.core.claims import ClaimRules
+from jwsgate.core.policy import (
     Action,
     Forward,
     PathPattern,
@@ -21,6 +20,10 @@ from .policy import (
     Router,
     Sign,
 )
+from jwsgate.core.sources import Source
+from jwsgate.core.trust import Trust
+
+from .documents import Document
 from .policy_shapes import (
     BindShape,
     ClaimsShape,
@@ -33,8 +36,6 @@ from .policy_shapes import (
 )
 from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
-from .sources import Source
-from .trust import Trust
 
 __all__ = ["PolicyReferences", "asks_for_ca", "build_routes"]
 

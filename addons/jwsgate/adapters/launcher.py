@@ -11,7 +11,7 @@ from typing import Any
 from mitmproxy import exceptions, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
 
-from .addon import install
+from .seal import install
 
 __all__ = ["RunSettings", "run"]
 

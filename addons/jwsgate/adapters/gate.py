@@ -1,10 +1,10 @@
-"""The mitmproxy adapter: facts out of a flow, the core's decision into it.
+"""The gate as a mitmproxy add-on: facts out of a flow, the core's decision into it.
 
-mitmproxy forwards a request whenever an add-on raises, so everything here is arranged to be closed at rest:
+mitmproxy forwards a request whenever an add-on raises, so everything here and in seal.py is closed at rest:
 
 Rule 1. `JwsGate` stands first in the chain. It puts a denial on the flow before anything else, then decides.
-Rule 2. `Seal` stands last. Only it takes the denial off, as its last step, when the decision allowed exactly
-        the request that is about to go on. Whatever raises, halts or is missing before leaves the denial behind.
+Rule 2. `Seal` stands last. Only through it the denial comes off, as the last step, when the decision allowed
+        exactly the request that is about to go on. Whatever raises, halts or is missing before leaves the denial.
         After the whole chain the flow is looked at once more, whatever other add-ons did to end it early.
 Rule 3. Both stand in the chain themselves, apart from the script that brought them, so that a broken or deleted
         script does not take them away.
@@ -18,36 +18,34 @@ import time
 from collections.abc import Awaitable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 from weakref import WeakKeyDictionary
 
-from mitmproxy import ctx, dns, exceptions, hooks, http, tcp, udp
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.net.dns import response_codes
-from mitmproxy.proxy import layer, layers, mode_specs
-from mitmproxy.proxy.layers.http import HTTPMode
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
+from mitmproxy.proxy import mode_specs
 
-from .answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
-from .decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapshot, decide, decide_body
-from .facts import RequestFacts, canonical_header_name
-from .loading import load_snapshot
-from .policy import Forward, RespondClaims, Sign
-from .problems import ProblemsFound, Unfit
-from .reasons import Reason, Rejection
-from .replay import MemoryReplayStore, ReplayStore, check_replay
+from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.facts import RequestFacts, canonical_header_name
+from jwsgate.core.policy import Forward, RespondClaims, Sign
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.replay import MemoryReplayStore, ReplayStore, check_replay
+from jwsgate.core.signing import sign_posted_claims
+from jwsgate.core.verified_cache import VerifiedCache
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import ProblemsFound, Unfit
+
 from .replay_redis import RedisReplayStore
-from .signing import sign_posted_claims
 from .unsafe_options import unsafe_options
-from .verified_cache import VerifiedCache
 
-__all__ = ["JwsGate", "Seal", "addons", "install"]
+__all__ = ["LAST_RESORT", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
 _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
-_LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
+LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
 _MAX_POSTED_OCTETS: Final = 65536
 _MEMORY: Final = "memory"
 _OPTIONS: Final = {"jwsgate_portal", "jwsgate_policy"}
@@ -94,7 +92,7 @@ def _denial(reason: Reason, record: _Record, method: str) -> http.Response:
     return _response(answer.status, answer.body, _JSON, record, method)
 
 
-def _log_fault(error: BaseException, doing: str) -> None:
+def log_fault(error: BaseException, doing: str) -> None:
     """Log what broke; to be called when the denial stands. Lets the process end where that was asked for."""
     if isinstance(error, SystemExit | KeyboardInterrupt):
         raise error
@@ -192,15 +190,15 @@ class JwsGate:
         if not flow.live:
             return  # read from a file: nothing is forwarded
         # Nothing of ours is called before the denial stands, so that nothing of ours can prevent it.
-        flow.response = http.Response.make(*_LAST_RESORT)
+        flow.response = http.Response.make(*LAST_RESORT)
         flow.request.stream = False
         try:
             self._records.pop(flow, None)
             self._decide(flow)
         except BaseException as error:
-            flow.response = http.Response.make(*_LAST_RESORT)
+            flow.response = http.Response.make(*LAST_RESORT)
             self.forget(flow)
-            _log_fault(error, "deciding")
+            log_fault(error, "deciding")
 
     def _decide(self, flow: http.HTTPFlow) -> None:
         facts = _facts(flow)
@@ -257,9 +255,9 @@ class JwsGate:
         except Rejection as rejection:
             self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
         except BaseException as error:
-            flow.response = http.Response.make(*_LAST_RESORT)
+            flow.response = http.Response.make(*LAST_RESORT)
             self.forget(flow)
-            _log_fault(error, "asking the replay store")
+            log_fault(error, "asking the replay store")
             if isinstance(error, asyncio.CancelledError):
                 raise  # here it is real: the task is being ended, and the denial stands
 
@@ -340,108 +338,3 @@ class JwsGate:
             flow.kill()
         elif (record := self._records.get(flow)) is not None:
             flow.response.headers[TRANSACTION_HEADER] = record.transaction_id
-
-
-def _raw_layers() -> tuple[type[layer.Layer], ...]:
-    return layers.TCPLayer, layers.UDPLayer, layers.DNSLayer, layers.RawQuicLayer
-
-
-class Seal:
-    """Stands last in the chain: keeps the denial on until here, and takes it off from what the gate allowed."""
-
-    name = "jwsgate-seal"
-
-    def __init__(self, gate: JwsGate) -> None:
-        self._gate = gate
-
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not flow.live:
-            return
-        try:
-            self.close(flow)
-            self._gate.seal(flow)
-        except BaseException as error:
-            self._gate.forget(flow)
-            _log_fault(error, "sealing")
-
-    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
-        if not flow.live:
-            return None
-        found = flow.response
-        flow.response = http.Response.make(*_LAST_RESORT)
-        try:
-            return self._gate.release(flow, found)
-        except BaseException as error:
-            flow.response = http.Response.make(*_LAST_RESORT)
-            self._gate.forget(flow)
-            _log_fault(error, "releasing")
-        return None
-
-    def close(self, flow: http.HTTPFlow) -> None:
-        """Deny what other add-ons have opened; runs after the whole chain too, however that ended."""
-        if not flow.live:
-            return
-        flow.request.stream = False
-        try:
-            must_close = self._gate.must_close(flow)
-        except BaseException as error:
-            must_close = True
-            _log_fault(error, "sealing")
-        if must_close:
-            flow.response = http.Response.make(*_LAST_RESORT)
-
-    # What is not HTTP has no client ID and no JWS, so it does not pass.
-
-    def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        if isinstance(nextlayer.layer, _raw_layers()) and nextlayer.context.client.transport_protocol == "tcp":
-            nextlayer.layer = layers.HttpLayer(nextlayer.context, HTTPMode.transparent)
-
-    def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        flow.messages[-1].content = b""
-
-    def udp_message(self, flow: udp.UDPFlow) -> None:
-        flow.messages[-1].content = b""
-
-    def dns_request(self, flow: dns.DNSFlow) -> None:
-        flow.response = flow.request.fail(response_codes.REFUSED)
-
-
-def install(master: Any) -> JwsGate:
-    """Put the gate first and its seal last in a master's chain. It denies everything until `start` has succeeded."""
-    manager = master.addons
-    if (present := manager.get(JwsGate.name)) is not None:
-        return cast(JwsGate, present)
-    gate = JwsGate()
-    seal = Seal(gate)
-    manager.chain.insert(0, gate)
-    manager.register(gate)
-    manager.add(seal)
-    run_chain = manager.trigger_event
-
-    async def trigger_event(event: hooks.Hook) -> None:
-        try:
-            await run_chain(event)
-        finally:
-            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
-                seal.close(event.flow)
-
-    # No hook can do this: an add-on that raises AddonHalt ends the chain before the seal.
-    manager.trigger_event = trigger_event
-    return gate
-
-
-class _ScriptEntry:
-    """What the script hands to mitmproxy; the gate itself goes into the chain on its own (rule 3)."""
-
-    name = "jwsgate-script"
-
-    def load(self, loader: Loader) -> None:
-        gate = install(loader.master)
-        try:
-            gate.start()
-        except exceptions.OptionsError as error:
-            # mitmproxy does not start after an ERROR in the log. Raised here, it would start, and say nothing.
-            logger.error(str(error))
-
-
-addons: Final = [_ScriptEntry()]

@@ -8,8 +8,8 @@ import hashlib
 import math
 from typing import Any, Final
 
-from .problems import Unfit
-from .replay import ReplayKey
+from jwsgate.core.replay import ReplayKey
+from jwsgate.files.problems import Unfit
 
 __all__ = ["RedisReplayStore"]
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .jws import DEFAULT_MAX_OCTETS
+from jwsgate.core.jws import DEFAULT_MAX_OCTETS
+
 from .problems import Unfit
 from .shapes import Algorithm, Shape
 

@@ -11,9 +11,10 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
-from .certificates import RegisteredCertificate, Thumbprint
+from jwsgate.core.certificates import RegisteredCertificate, Thumbprint
+from jwsgate.core.trust import ChainState, Trust
+
 from .problems import Unfit
-from .trust import ChainState, Trust
 
 __all__ = ["build_trust", "read_ca_bundle", "read_revocation_lists"]
 

@@ -8,9 +8,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from .certificates import CertificateError, RegisteredCertificate, holds_private_key, read_certificate
+from jwsgate.core.certificates import CertificateError, RegisteredCertificate, holds_private_key, read_certificate
+from jwsgate.core.portal import Application, ClientId, Portal
+
 from .documents import Document
-from .portal import Application, ClientId, Portal
 from .problems import Finding, Location, Problem, Unfit, path_text
 from .shapes import Algorithm, Shape, TolerantShape, check_shape, sound_items
 

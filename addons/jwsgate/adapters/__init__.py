@@ -1,0 +1,1 @@
+"""Where the gate meets mitmproxy, Redis, and whatever else runs it."""

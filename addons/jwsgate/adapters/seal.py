@@ -1,0 +1,102 @@
+"""The end of the add-on chain, and how the gate is put into a master; the rules are in gate.py."""
+
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from mitmproxy import dns, hooks, http, tcp, udp
+from mitmproxy.net.dns import response_codes
+from mitmproxy.proxy import layer, layers
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
+
+from .gate import LAST_RESORT, JwsGate, log_fault
+
+__all__ = ["Seal", "install"]
+
+
+def _raw_layers() -> tuple[type[layer.Layer], ...]:
+    return layers.TCPLayer, layers.UDPLayer, layers.DNSLayer, layers.RawQuicLayer
+
+
+class Seal:
+    """Stands last in the chain: keeps the denial on until here, and takes it off from what the gate allowed."""
+
+    name = "jwsgate-seal"
+
+    def __init__(self, gate: JwsGate) -> None:
+        self._gate = gate
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not flow.live:
+            return
+        try:
+            self.close(flow)
+            self._gate.seal(flow)
+        except BaseException as error:
+            self._gate.forget(flow)
+            log_fault(error, "sealing")
+
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        if not flow.live:
+            return None
+        found = flow.response
+        flow.response = http.Response.make(*LAST_RESORT)
+        try:
+            return self._gate.release(flow, found)
+        except BaseException as error:
+            flow.response = http.Response.make(*LAST_RESORT)
+            self._gate.forget(flow)
+            log_fault(error, "releasing")
+        return None
+
+    def close(self, flow: http.HTTPFlow) -> None:
+        """Deny what other add-ons have opened; runs after the whole chain too, however that ended."""
+        if not flow.live:
+            return
+        flow.request.stream = False
+        try:
+            must_close = self._gate.must_close(flow)
+        except BaseException as error:
+            must_close = True
+            log_fault(error, "sealing")
+        if must_close:
+            flow.response = http.Response.make(*LAST_RESORT)
+
+    # What is not HTTP has no client ID and no JWS, so it does not pass.
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        if isinstance(nextlayer.layer, _raw_layers()) and nextlayer.context.client.transport_protocol == "tcp":
+            nextlayer.layer = layers.HttpLayer(nextlayer.context, HTTPMode.transparent)
+
+    def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        flow.messages[-1].content = b""
+
+    def udp_message(self, flow: udp.UDPFlow) -> None:
+        flow.messages[-1].content = b""
+
+    def dns_request(self, flow: dns.DNSFlow) -> None:
+        flow.response = flow.request.fail(response_codes.REFUSED)
+
+
+def install(master: Any) -> JwsGate:
+    """Put the gate first and its seal last in a master's chain. It denies everything until `start` has succeeded."""
+    manager = master.addons
+    if (present := manager.get(JwsGate.name)) is not None:
+        return cast(JwsGate, present)
+    gate = JwsGate()
+    seal = Seal(gate)
+    manager.chain.insert(0, gate)
+    manager.register(gate)
+    manager.add(seal)
+    run_chain = manager.trigger_event
+
+    async def trigger_event(event: hooks.Hook) -> None:
+        try:
+            await run_chain(event)
+        finally:
+            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
+                seal.close(event.flow)
+
+    # No hook can do this: an add-on that raises AddonHalt ends the chain before the seal.
+    manager.trigger_event = trigger_event
+    return gate

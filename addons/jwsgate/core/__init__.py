@@ -1,0 +1,1 @@
+"""The decision: no I/O, no clock, no proxy."""

@@ -1,0 +1,1 @@
+"""From files to a snapshot, and every problem on the way."""
