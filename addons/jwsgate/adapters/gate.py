@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -112,6 +112,8 @@ class JwsGate:
         self._replay_store: ReplayStore = MemoryReplayStore()
         self._replay_store_name = _MEMORY
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
+        # Flows that came from a client. `flow.live` says so too, but other add-ons can set it.
+        self.watched: WeakSet[http.HTTPFlow] = WeakSet()
 
     # Options
 
@@ -190,6 +192,7 @@ class JwsGate:
         if not flow.live:
             return  # read from a file: nothing is forwarded
         # Nothing of ours is called before the denial stands, so that nothing of ours can prevent it.
+        self.watched.add(flow)
         flow.response = http.Response.make(*LAST_RESORT)
         flow.request.stream = False
         try:
@@ -331,7 +334,7 @@ class JwsGate:
     # Responses
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if not flow.live or flow.response is None:
+        if flow not in self.watched or flow.response is None:
             return
         if flow.response.status_code == 101:
             # No upgrade was asked for (decision.py refuses them): this would be a tunnel past the gate.

@@ -26,8 +26,11 @@ class Seal:
     def __init__(self, gate: JwsGate) -> None:
         self._gate = gate
 
+    def _is_from_file(self, flow: http.HTTPFlow) -> bool:
+        return not flow.live and flow not in self._gate.watched
+
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not flow.live:
+        if self._is_from_file(flow):
             return
         try:
             self.close(flow)
@@ -37,7 +40,7 @@ class Seal:
             log_fault(error, "sealing")
 
     def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
-        if not flow.live:
+        if self._is_from_file(flow):
             return None
         found = flow.response
         flow.response = http.Response.make(*LAST_RESORT)
@@ -51,7 +54,7 @@ class Seal:
 
     def close(self, flow: http.HTTPFlow) -> None:
         """Deny what other add-ons have opened; runs after the whole chain too, however that ended."""
-        if not flow.live:
+        if self._is_from_file(flow):
             return
         flow.request.stream = False
         try:

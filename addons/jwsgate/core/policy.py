@@ -10,7 +10,7 @@ from jwcrypto.jwk import JWK
 from .bindings import Bindings
 from .claims import ClaimRules
 from .jws import DEFAULT_MAX_OCTETS
-from .reasons import Rejection
+from .reasons import Reason, Rejection
 from .request_target import path_segments
 from .sources import Source
 from .trust import Trust
@@ -216,12 +216,21 @@ class Router:
         try:
             return self._found[key]
         except KeyError:
-            route = self.match(method, path_segments(target))
+            route = self._unambiguous(method, path_segments(target))
         # Clients call the same few targets; what is remembered is bounded at some 2 MB.
         if len(target) + len(method) <= 256:
             if len(self._found) >= 4096:
                 self._found.clear()
             self._found[key] = route
+        return route
+
+    def _unambiguous(self, method: str, segments: tuple[str, ...]) -> Route | None:
+        """The route, refused where an upstream that knows path parameters (RFC 3986 section 3.3) sees another."""
+        route = self.match(method, segments)
+        if any(";" in segment for segment in segments):
+            plain = tuple(segment.partition(";")[0] for segment in segments)
+            if self.match(method, plain) is not route:
+                raise Rejection(Reason.REQUEST_UNSAFE, "without its path parameters, the path has another route")
         return route
 
     def match(self, method: str, segments: tuple[str, ...]) -> Route | None:

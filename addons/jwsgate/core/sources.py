@@ -15,6 +15,7 @@ __all__ = ["Source", "check_request", "single_value"]
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+_NO_HOST: Final = re.compile(rb"[, /@]")
 _MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a policy can allow
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
 
@@ -49,15 +50,20 @@ def check_request(facts: RequestFacts) -> None:
     """
     if facts.method not in _METHODS and not _METHOD.fullmatch(facts.method):
         raise _unsafe("the method is not a token in capitals")
-    size = 0
+    size = hosts = 0
     for name, value in facts.headers:
         # Lengths first: this loop runs for each header of each request.
         length = len(name)
         size += length + len(value)
-        if length == 7 and name.lower() == b"upgrade":
+        if length == 4 and name.lower() == b"host":
+            hosts += 1
+            if hosts > 1 or _NO_HOST.search(value):
+                # RFC 9112 section 3.2: the upstream might serve another host than the one that was meant.
+                raise _unsafe("the Host header is repeated or malformed")
+        elif length == 7 and name.lower() == b"upgrade":
             # After a 101 the connection is a tunnel in which no further request would be seen.
             raise _unsafe("the request asks for a protocol upgrade")
-        if length == 10 and name.lower() == b"connection":
+        elif length == 10 and name.lower() == b"connection":
             if len(value) > 256:
                 raise _unsafe("the Connection header is too long")
             options = {option.strip(b" \t").lower() for option in value.split(b",")}
