@@ -87,13 +87,14 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     if source.place == "query":
         values = query_values(facts.target, source.name)
     else:
-        canonical = source.canonical
-        length = len(canonical)
+        exact = source.exact
+        length = len(exact)
         for name, value in facts.headers:
-            if len(name) == length and canonical_header_name(name) == canonical:
-                if name.lower() != source.exact:
+            if len(name) == length:
+                if name.lower() == exact:
+                    values.append(value)
+                elif canonical_header_name(name) == source.canonical:
                     raise _unsafe(f"a header imitates {source.name} with other punctuation")
-                values.append(value)
     if not values:
         raise Rejection(missing, f"{source.place} {source.name} is missing")
     if len(values) > 1:

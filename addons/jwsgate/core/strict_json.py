@@ -36,7 +36,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_cons
 
 
 def _too_deep(octets: bytes) -> bool:
-    if octets.count(b"[") + octets.count(b"{") <= MAX_DEPTH:
+    if octets.count(0x5B) + octets.count(0x7B) <= MAX_DEPTH:
         return False
     depth = 0
     for token in _TOKENS.finditer(octets):
