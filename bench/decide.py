@@ -184,9 +184,7 @@ def compare_libraries(alg: str, rounds: int, tokens: int) -> None:
     def run_pyjwt() -> None:
         required = {"require": ["exp", "iat", "iss", "aud"]}
         for text in texts:
-            pyjwt.decode(
-                text, key.public_key(), algorithms=[alg], audience="the world", issuer="tvo", options=required
-            )
+            pyjwt.decode(text, key.public_key(), algorithms=[alg], audience="the world", issuer="tvo", options=required)
 
     def run_jwcrypto() -> None:
         for text in texts:

@@ -342,9 +342,7 @@ MISTAKES = [
     pytest.param(
         "routes:\n  - /a\n", ("routes[0]", "is not a mapping", "write key: value pairs"), id="route-without-key"
     ),
-    pytest.param(
-        "routes:\n", ("routes", "is empty", "write a value, or remove the key"), id="routes-of-nothing"
-    ),
+    pytest.param("routes:\n", ("routes", "is empty", "write a value, or remove the key"), id="routes-of-nothing"),
     pytest.param(
         "defaults:\nroutes: [{path: /a}]\n",
         ("defaults", "is empty", "write a value, or remove the key"),
@@ -569,7 +567,11 @@ MISTAKES = [
     ),
     pytest.param(
         one_route("jws: {detached: true}, claims: {leeway: 5}"),
-        ("routes[0].claims", "cannot be checked on a detached JWS, which has no claims", "remove it here, or leave typ alone"),
+        (
+            "routes[0].claims",
+            "cannot be checked on a detached JWS, which has no claims",
+            "remove it here, or leave typ alone",
+        ),
         id="claims-of-a-detached-jws",
     ),
     pytest.param(

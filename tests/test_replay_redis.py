@@ -395,6 +395,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(Unfit) as caught:
         RedisReplayStore("redis://127.0.0.1/0")
+    assert caught.value.remedy == "pip install 'jwsgate[redis]'"
 
 
 def test_making_one_connects_to_nothing() -> None:

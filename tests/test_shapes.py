@@ -167,9 +167,7 @@ def told(text: str) -> Problem:
         ),
         pytest.param("needed: [a]", (1, "needed", "is not text", "write one plain value"), id="list-for-text"),
         pytest.param("needed: {a: b}", (1, "needed", "is not text", "write one plain value"), id="mapping-for-text"),
-        pytest.param(
-            "needed: null", (1, "needed", "is empty", "write a value, or remove the key"), id="null-for-text"
-        ),
+        pytest.param("needed: null", (1, "needed", "is empty", "write a value, or remove the key"), id="null-for-text"),
         pytest.param(
             "needed: a\ninner:",
             (2, "inner", "is empty", "write a value, or remove the key"),
@@ -235,7 +233,8 @@ def test_unknown_key_with_block_value_is_placed_at_the_key() -> None:
 
 def test_all_problems_are_told() -> None:
     """One pass tells every problem of the shape."""
-    checked, problems = checked_document(Outer, read_document("f", b"inner: {count: 0, flag: x}\nitems: [{kind: b}]\nzz: 1"))
+    text = b"inner: {count: 0, flag: x}\nitems: [{kind: b}]\nzz: 1"
+    checked, problems = checked_document(Outer, read_document("f", text))
     assert checked is None
     expected = {"inner.count", "inner.flag", "needed", "items[0].kind", "zz"}
     assert expected == {problem.path for problem in problems}
