@@ -144,7 +144,7 @@ def run_command(
     demo: bool,
 ) -> None:
     """Run the gate in front of an upstream."""
-    from .adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy takes half a second to import
+    from .adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy is slow to import, and --help needs none of it
 
     settings = RunSettings(
         upstream=upstream or "",
