@@ -3,8 +3,12 @@
 
 jwsgate_python() {
     # The first Python that fits; pyenv's and uv's choice by .python-version comes first.
-    local candidate
-    for candidate in python3 python3.13 python3.12 python3.14 python; do
+    local candidate others=""
+    if command -v pyenv >/dev/null 2>&1; then
+        # Its shims run nothing when the version that .python-version asks for is missing; another may fit as well.
+        others="$(pyenv versions --bare 2>/dev/null | sort -rV | sed "s|.*|$(pyenv root)/versions/&/bin/python|")"
+    fi
+    for candidate in python3 python3.13 python3.12 python3.14 python $others /usr/bin/python3; do
         if command -v "$candidate" >/dev/null 2>&1 &&
             "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then
             command -v "$candidate"
