@@ -26,7 +26,8 @@ from types import CodeType
 from typing import Any, NoReturn
 
 TOOL = 4  # of the six identifiers, one that is reserved for nobody
-PACKAGE = f"{os.sep}jwsgate{os.sep}"
+# The checkout and its environment may stand in a folder of the package's name, so that the name alone tells nothing.
+PACKAGE = f"{Path(__file__).resolve().parents[3] / 'addons' / 'jwsgate'}{os.sep}"
 
 
 class Doom(BaseException):
@@ -73,11 +74,11 @@ class _Injector:
 
     def _name(self, code: CodeType) -> str | None:
         if (name := self._names.get(code)) is None:
-            _, found, inner = code.co_filename.rpartition(PACKAGE)
+            file = code.co_filename
             # The bodies of modules and classes are code objects too, but no functions.
-            if not found or not code.co_flags & inspect.CO_OPTIMIZED:
+            if not file.startswith(PACKAGE) or not code.co_flags & inspect.CO_OPTIMIZED:
                 return None
-            module = "jwsgate." + inner.removesuffix(".py").replace(os.sep, ".")
+            module = "jwsgate." + file.removeprefix(PACKAGE).removesuffix(".py").replace(os.sep, ".")
             name = self._names[code] = f"{module}:{code.co_qualname}"
         return name
 
