@@ -9,6 +9,7 @@ import gc
 import hashlib
 import json
 import logging
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -1010,9 +1011,36 @@ def test_trailers_are_dropped(proxy: Proxy) -> None:
 @pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/3"])
 def test_bodies_of_h2_get_a_length(proxy: Proxy, version: bytes) -> None:
     """Without one, an HTTP/1 upstream would read the body as the next request."""
-    flow = proxy.both(a_flow(method="POST", body=b"GET /admin HTTP/1.1\r\n\r\n", http_version=version))
-    assert answered(flow) is None
+    flow = a_flow(method="POST", body=b"GET /admin HTTP/1.1\r\n\r\n", http_version=version)
+    flow.client_conn.alpn = {b"HTTP/2.0": b"h2", b"HTTP/3": b"h3"}[version]
+    assert answered(proxy.both(flow)) is None
     assert flow.request.headers.get_all("content-length") == ["23"]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/3"])
+def test_wrong_length_of_h2_is_put_right(proxy: Proxy, version: bytes) -> None:
+    """A length that an HTTP/2 client only announces would keep an HTTP/1 upstream waiting for a body."""
+    flow = a_flow(http_version=version, more=((b"content-length", b"10"),))
+    flow.client_conn.alpn = {b"HTTP/2.0": b"h2", b"HTTP/3": b"h3"}[version]
+    assert answered(proxy.both(flow)) is None
+    assert flow.request.headers.get_all("content-length") == ["0"]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/3", b"HTTP/3.0", b"HTTP/9.9"])
+def test_version_that_the_connection_has_not(proxy: Proxy, version: bytes) -> None:
+    """An HTTP/1 client may write any version into its first line; what an upstream makes of it is not guessed at."""
+    flow = proxy.both(a_flow(http_version=version))
+    assert answered(flow) == answer_of(Reason.REQUEST_UNSAFE)
+
+
+def test_jws_that_ends_while_the_body_arrives(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is the moment at which the request goes on."""
+    flow = a_flow(method="POST", body=b"x")
+    proxy.requestheaders(flow)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 10**7)
+    proxy.request(flow)
+    assert answered(flow) == answer_of(Reason.JWS_EXPIRED)
 
 
 def test_h1_keeps_its_framing(proxy: Proxy) -> None:

@@ -528,7 +528,7 @@ def test_environment_of_a_process(folder: Path) -> None:
         pytest.param("no_such_option=1", "no_such_option", id="unknown"),
         pytest.param("nonsense", "nonsense", id="without-value"),
         pytest.param("listen_port=many", "listen_port", id="wrong-type"),
-        pytest.param("mode=socks5", "socks5", id="mode"),
+        pytest.param("mode=socks5", "use --upstream", id="mode"),
     ],
 )
 def test_mitmproxy_options_of_a_process(folder: Path, option: str, text: str) -> None:

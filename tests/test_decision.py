@@ -289,7 +289,7 @@ def test_allowed_holds_what_the_request_was_judged_by() -> None:
 
 
 def test_single_use_names_what_is_used_up() -> None:
-    """The use to be remembered: the client ID, a digest of the jti, and the end of the JWS with its leeway."""
+    """The use to be remembered: the application's first client ID, a digest of the jti, and the JWS's end."""
     route = a_route(single_use=True, claims=ClaimRules(leeway=30))
     snapshot = a_snapshot([an_application(certificate_for(KEY), client_ids=(CLIENT_ID, "second"))], route)
     token = material.jws(KEY, good_claims(jti="one"))
@@ -299,7 +299,7 @@ def test_single_use_names_what_is_used_up() -> None:
     assert isinstance(first, Allowed) and isinstance(second, Allowed) and isinstance(other, Allowed)
     assert first.replay and second.replay and other.replay
     assert (first.replay.client_id, first.replay.expires) == (CLIENT_ID, NOW + 630)
-    assert (second.replay.client_id, second.replay.jti) == ("second", first.replay.jti)
+    assert (second.replay.client_id, second.replay.jti) == (CLIENT_ID, first.replay.jti)
     assert other.replay.jti != first.replay.jti
     assert len(other.replay.jti) == len(first.replay.jti) == 64
 

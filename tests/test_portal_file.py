@@ -956,3 +956,12 @@ def test_problems_print_no_control_character(text: str) -> None:
     found = portal_problems(text, read)
     assert found
     assert all(str(problem).isprintable() for problem in found)
+
+
+@pytest.mark.parametrize(
+    "key", ["application_jws_algorithm", "application_jws_algs", "application_public_certificates_"]
+)
+def test_misspelt_extension_is_told(key: str) -> None:
+    """A limit that is misspelt would be none; other unknown keys are the portal's own."""
+    problems = portal_problems(f"results: [{{{key}: [RS256], credentials: [{{client_id: a}}]}}]")
+    assert [key in problem.message for problem in problems] == [True]

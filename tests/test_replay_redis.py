@@ -26,7 +26,7 @@ from jwsgate.files.problems import Unfit
 
 BOUND_SECONDS = 3.0
 """Within this a failing Redis must have shown as an exception; a request waits no longer."""
-MARGIN_SECONDS = 200.0
+MARGIN_SECONDS = 4000
 """A use may be known for so much longer than its JWS, so that clocks may differ."""
 FAR_END = 253_402_300_799  # 31 December 9999
 

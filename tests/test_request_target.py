@@ -199,7 +199,6 @@ def test_any_target(target: bytes) -> None:
         pytest.param(b"?b=1&a=2&c=3", [b"2"], id="among-others"),
         pytest.param(b"?a", [b""], id="without-value"),
         pytest.param(b"?a=", [b""], id="empty-value"),
-        pytest.param(b"?A=1", [], id="letter-case-counts"),
         pytest.param(b"?ab=1&ba=1", [], id="whole-name"),
         pytest.param(b"?%61=1", [b"1"], id="escaped-name"),
         pytest.param(b"?a=%31%2B", [b"1+"], id="escaped-value"),
@@ -219,8 +218,12 @@ def test_query_values(query: bytes, expected: list[bytes]) -> None:
 @pytest.mark.parametrize("query", [b"?a=1;a=2", b"?a=1;b=2", b"?b=1;a=2"])
 def test_semicolons_do_not_hide_a_parameter(query: bytes) -> None:
     """Some servers split queries at semicolons as well: no value there may be taken for the one."""
-    assert query_values(b"/" + query, "a") != [b"1"]
-    assert query_values(b"/" + query, "a") != [b"2"]
+    try:
+        found = query_values(b"/" + query, "a")
+    except Rejection as rejection:
+        assert rejection.reason == Reason.REQUEST_UNSAFE
+    else:
+        assert found not in ([b"1"], [b"2"])
 
 
 def test_name_with_letters_beyond_ascii() -> None:

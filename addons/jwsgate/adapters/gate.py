@@ -48,7 +48,9 @@ _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
 _MAX_POSTED_OCTETS: Final = 65536
 _MEMORY: Final = "memory"
-_OPTIONS: Final = {"jwsgate_portal", "jwsgate_policy"}
+
+type _Names = tuple[str, tuple[str, ...]]
+"""The files of a snapshot, as the options name them."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,21 @@ def _denial(reason: Reason, record: _Record, method: str) -> http.Response:
     return _response(answer.status, answer.body, _JSON, record, method)
 
 
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)  # no such user; as a path it is then told to be missing
+
+
+def _is_known_version(flow: http.HTTPFlow) -> bool:
+    """Whether the version is the one of the connection: an HTTP/1 client may write any number into its first line."""
+    version, alpn = flow.request.data.http_version, flow.client_conn.alpn or b""
+    if version in {b"HTTP/1.0", b"HTTP/1.1"} or flow.is_replay == "request":
+        return True
+    return (version == b"HTTP/2.0" and alpn == b"h2") or (version.startswith(b"HTTP/3") and alpn.startswith(b"h3"))
+
+
 def log_fault(error: BaseException, doing: str) -> None:
     """Log what broke; to be called when the denial stands. Lets the process end where that was asked for."""
     if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -107,7 +124,8 @@ class JwsGate:
     def __init__(self) -> None:
         self._started = False
         self._snapshot: Snapshot | None = None
-        self._loaded_from: tuple[str, tuple[str, ...]] | None = None
+        self._loaded_from: _Names | None = None
+        self._before: tuple[_Names | None, Snapshot | None] = None, None
         self._cache: JwsCache = VerifiedCache()
         self._replay_store: ReplayStore = MemoryReplayStore()
         self._replay_store_name = _MEMORY
@@ -148,43 +166,47 @@ class JwsGate:
             return  # mitmproxy calls for each option while it learns of them, one by one
         if found := unsafe_options(ctx.options):
             raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
-        if self._snapshot is None or _OPTIONS & updated:
-            self._load()
-        self._open_replay_store(ctx.options.jwsgate_replay_store)
+        names = ctx.options.jwsgate_portal, tuple(ctx.options.jwsgate_policy)
+        snapshot = self._snapshot if names == self._loaded_from else self._load(*names)
+        # All that can be refused comes before anything is taken up.
+        store = self._open_replay_store(ctx.options.jwsgate_replay_store)
+        if snapshot is not self._snapshot:
+            self._before = self._loaded_from, self._snapshot
+            self._snapshot = snapshot
+            self._loaded_from = names
+            self._cache = VerifiedCache()  # the old entries can never be met again
+        self._replay_store_name, self._replay_store = store
 
-    def _open_replay_store(self, name: str) -> None:
+    def _open_replay_store(self, name: str) -> tuple[str, ReplayStore]:
         if name == self._replay_store_name:
-            return
+            return name, self._replay_store
         try:
-            self._replay_store = MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
+            return name, MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
         except Unfit as error:
             raise exceptions.OptionsError(f"jwsgate_replay_store {error} ({error.remedy})") from None
-        self._replay_store_name = name
 
-    def _load(self) -> None:
-        portal, policies = ctx.options.jwsgate_portal, tuple(ctx.options.jwsgate_policy)
-        if (portal, policies) == self._loaded_from:
-            return  # mitmproxy calls again when it puts refused options back
+    def _load(self, portal: str, policies: tuple[str, ...]) -> Snapshot | None:
         if not portal or not policies:
             raise exceptions.OptionsError(
                 "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
             )
         try:
-            snapshot = load_snapshot(
-                Path(portal).expanduser(), [Path(policy).expanduser() for policy in policies], time.time()
-            )
+            snapshot = load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
         except ProblemsFound as error:
             count = len(error.problems)
-            raise exceptions.OptionsError(f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}") from None
-        self._snapshot = snapshot
-        self._cache = VerifiedCache()  # the old entries can never be met again
-        self._loaded_from = portal, policies
+            message = f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}"
+            if (portal, policies) == self._before[0]:
+                # mitmproxy puts refused options back: what was in force with them is so again, whatever the files say.
+                logger.error(message)
+                return self._before[1]
+            raise exceptions.OptionsError(message) from None
         logger.info(
             "jwsgate: revision %s: %d applications, %d routes",
             snapshot.revision,
             len(snapshot.portal.applications),
             len(snapshot.router),
         )
+        return snapshot
 
     # Deciding
 
@@ -207,6 +229,8 @@ class JwsGate:
         facts = _facts(flow)
         # The clock of the machine is read in this module, and the core is given the time.
         decision = decide(self._snapshot, facts, time.time(), self._cache)
+        if not _is_known_version(flow):
+            decision = Rejected(Reason.REQUEST_UNSAFE, "the HTTP version is not that of the connection")
         record = _Record(decision, secrets.token_hex(12), _identity(flow), facts.headers, flow.response)
         self._settle(flow, record, decision)
         self._records[flow] = record
@@ -265,7 +289,11 @@ class JwsGate:
                 raise  # here it is real: the task is being ended, and the denial stands
 
     def _release_now(self, flow: http.HTTPFlow, record: _Record, found: http.Response | None) -> None:
-        self._go_on(flow, record, self._confirm(flow, record), found)
+        decision = self._confirm(flow, record)
+        if isinstance(decision, Allowed) and decision.replay is not None:
+            # Only after other add-ons' changes and a new policy at once; nobody would use it up here.
+            decision = Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
+        self._go_on(flow, record, decision, found)
 
     def _confirm(self, flow: http.HTTPFlow, record: _Record) -> Allowed | Rejected:
         """The final decision on the request as it stands now, with its whole body."""
@@ -276,7 +304,9 @@ class JwsGate:
             # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
             decision = decide(self._snapshot, _facts(flow), time.time(), self._cache)
         if isinstance(decision, AwaitsBody):
-            return decide_body(decision, flow.request.raw_content or b"")
+            decision = decide_body(decision, flow.request.raw_content or b"")
+        if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
+            return Rejected(Reason.JWS_EXPIRED, "exp has passed while the request arrived")
         return decision
 
     def _go_on(
@@ -320,9 +350,11 @@ class JwsGate:
         ):
             # "GET http://other/ HTTP/1.1" would reach the upstream with another host than its Host header's.
             request.authority = ""
-        if (request.is_http2 or request.is_http3) and request.raw_content:
-            # Without a length, an HTTP/1 upstream would read the body as a second request that nobody decided.
-            request.headers["content-length"] = str(len(request.raw_content))
+        body = request.raw_content or b""
+        if (request.is_http2 or request.is_http3) and (body or "content-length" in request.headers):
+            # Without its length, an HTTP/1 upstream would read the body as a second request that nobody decided;
+            # with another one, it would wait, or take the next request for the rest of this one.
+            request.headers["content-length"] = str(len(body))
 
     def must_close(self, flow: http.HTTPFlow) -> bool:
         """Whether a flow is about to be forwarded that was not released as it is."""

@@ -8,13 +8,12 @@ import hashlib
 import math
 from typing import Any, Final
 
-from jwsgate.core.replay import ReplayKey
+from jwsgate.core.replay import REMEMBER_SECONDS, ReplayKey
 from jwsgate.files.problems import Unfit
 
 __all__ = ["RedisReplayStore"]
 
 _TIMEOUT_SECONDS: Final = 1.0
-_CLOCK_DIFFERENCE_SECONDS: Final = 60
 
 
 class RedisReplayStore:
@@ -40,8 +39,8 @@ class RedisReplayStore:
 
     async def first_use(self, key: ReplayKey, now: float) -> bool:
         digest = hashlib.sha256(f"{key.client_id}\0{key.jti}".encode()).hexdigest()
-        # Relative, as Redis's own clock may differ. Longer than needed here, as other gates' clocks may be slow.
-        seconds = max(0, math.ceil(key.expires - now)) + _CLOCK_DIFFERENCE_SECONDS
+        # Relative, as Redis's own clock may differ; and longer than needed here, as other gates' clocks may be slow.
+        seconds = max(0, math.ceil(key.expires - now)) + REMEMBER_SECONDS
         return bool(await self._redis.set(f"jwsgate:use:{digest}", b"1", nx=True, ex=seconds))
 
     async def close(self) -> None:

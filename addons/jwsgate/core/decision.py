@@ -6,6 +6,7 @@ Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -52,9 +53,9 @@ class Allowed(NamedTuple):
     certificate: RegisteredCertificate | None = None
     alg: str | None = None
     replay: ReplayKey | None = None
-    start: float = 0.0
+    start: float = -math.inf
     """From when on the times of the claims hold, in Unix seconds."""
-    end: float = 0.0
+    end: float = math.inf
     """Before when they hold."""
     octets: int = 0
     """The size of its texts as the cache reckons: the JWS, the payload, and the claims at four octets a character."""
@@ -127,7 +128,7 @@ def _verify_with_any(
     raise rejection or Rejection(Reason.INTERNAL_ERROR, "no certificate to verify with")
 
 
-def _replay_key(route: Route, client_id: ClientId, claims: Mapping[str, Any], end: float) -> ReplayKey | None:
+def _replay_key(route: Route, application: Application, claims: Mapping[str, Any], end: float) -> ReplayKey | None:
     if not route.single_use:
         return None
     jti = claims.get("jti")
@@ -136,7 +137,7 @@ def _replay_key(route: Route, client_id: ClientId, claims: Mapping[str, Any], en
     if not isinstance(jti, str) or not jti:
         raise Rejection(Reason.CLAIMS_MALFORMED, "jti is not a text")
     # The digest has a fixed size, whatever a client makes its jti.
-    return ReplayKey(client_id, hashlib.sha256(jti.encode("utf-8")).hexdigest(), end)
+    return ReplayKey(application.client_ids[0], hashlib.sha256(jti.encode("utf-8")).hexdigest(), end)
 
 
 def _octets(text: bytes, payload: bytes) -> int:
@@ -166,7 +167,7 @@ def _verify_fresh(
         MappingProxyType(claims),
         certificate,
         jws.header.alg,
-        _replay_key(route, client_id, claims, end),
+        _replay_key(route, application, claims, end),
         start,
         end,
         _octets(text, jws.payload),

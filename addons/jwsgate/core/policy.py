@@ -11,7 +11,7 @@ from .bindings import Bindings
 from .claims import ClaimRules
 from .jws import DEFAULT_MAX_OCTETS
 from .reasons import Reason, Rejection
-from .request_target import path_segments
+from .request_target import loose_segments, path_segments
 from .sources import Source
 from .trust import Trust
 
@@ -78,6 +78,10 @@ def _reachable(part: str) -> str:
         raise PatternError(f"has the segment {part}, which no request can have: {rejection.detail}") from None
     if normal != (part,):
         raise PatternError(f"has the segment {part}, which is matched as {normal[0]}")
+    if re.search(r"%[0-7]", part):
+        raise PatternError(f"has the segment {part}; write its characters as they are, without %")
+    if ";" in part:
+        raise PatternError(f"has the segment {part}; what follows a ; is not matched")
     return part
 
 
@@ -225,26 +229,35 @@ class Router:
         return route
 
     def _unambiguous(self, method: str, segments: tuple[str, ...]) -> Route | None:
-        """The route, refused where an upstream that knows path parameters (RFC 3986 section 3.3) sees another."""
+        """The route, refused where an upstream that reads the path more liberally would see another one."""
         route = self.match(method, segments)
-        if any(";" in segment for segment in segments):
-            plain = tuple(segment.partition(";")[0] for segment in segments)
-            if self.match(method, plain) is not route:
-                raise Rejection(Reason.REQUEST_UNSAFE, "without its path parameters, the path has another route")
+        loose = loose_segments(segments)
+        if loose != segments and self.match(method, loose) is not route:
+            raise Rejection(Reason.REQUEST_UNSAFE, "decoded, or without path parameters, the path has another route")
+        if route is not None and route.pattern.prefix:
+            # Whoever wants the two apart writes a route for each.
+            toggled = loose[:-1] if loose[-1] == "" else (*loose, "")
+            other = self.match(method, toggled)
+            if other is not None and not other.pattern.prefix:
+                raise Rejection(Reason.REQUEST_UNSAFE, "but for a slash at its end, the path has another route")
         return route
 
     def match(self, method: str, segments: tuple[str, ...]) -> Route | None:
-        """The route for a method and the normalised segments of a path; None when there is none."""
-        return self._match(self._root, method, segments, 0)
+        """The route for a method and the normalised segments of a path; None when there is none.
 
-    def _match(self, node: _Node, method: str, segments: tuple[str, ...], index: int) -> Route | None:
+        The most specific path is found first. When none of its routes has the method, there is no route:
+        a HEAD or a PUT must not slip past a strict GET to a lax `/**`.
+        """
+        return _by_method(self._match(self._root, segments, 0), method)
+
+    def _match(self, node: _Node, segments: tuple[str, ...], index: int) -> list[Route]:
         # Depth is bounded by the longest pattern of the policy, whatever the request's path.
         if index == len(segments):
-            return _by_method(node.exact, method) or _by_method(node.prefixed, method)
+            return node.exact or node.prefixed
         segment = segments[index]
-        found = None
+        found: list[Route] = []
         if (child := node.literals.get(segment)) is not None:
-            found = self._match(child, method, segments, index + 1)
-        if found is None and node.template is not None and segment:
-            found = self._match(node.template, method, segments, index + 1)
-        return found or _by_method(node.prefixed, method)
+            found = self._match(child, segments, index + 1)
+        if not found and node.template is not None and segment:
+            found = self._match(node.template, segments, index + 1)
+        return found or node.prefixed

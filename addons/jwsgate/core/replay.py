@@ -1,4 +1,4 @@
-"""Replay protection: each `jti` (RFC 7519 section 4.1.7) of a client ID is good once. Off unless a route asks.
+"""Replay protection: each `jti` (RFC 7519 section 4.1.7) of an application is good once. Off unless a route asks.
 
 The reach of `MemoryReplayStore` is one process: a JWS used at one worker or machine is unknown to the next,
 and to the same one after a restart. For more, give all of them one shared `ReplayStore`.
@@ -6,17 +6,24 @@ and to the same one after a restart. For more, give all of them one shared `Repl
 
 import heapq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from .portal import ClientId
 from .reasons import Reason, Rejection
 
-__all__ = ["MemoryReplayStore", "ReplayKey", "ReplayStore", "StoreFull", "check_replay"]
+__all__ = ["REMEMBER_SECONDS", "MemoryReplayStore", "ReplayKey", "ReplayStore", "StoreFull", "check_replay"]
+
+
+REMEMBER_SECONDS: Final = 3600
+"""How much longer than to its end a use is remembered: another route may give the same JWS more leeway, up to this."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayKey:
-    """One use of a JWS. `expires` (Unix seconds) is when the JWS itself ends, so that it need not be known longer."""
+    """One use of a JWS. `expires` (Unix seconds) is when the JWS itself ends on its route.
+
+    `client_id` is the first of its application's, and stands for all of them.
+    """
 
     client_id: ClientId
     jti: str
@@ -40,7 +47,7 @@ class ReplayStore(Protocol):
 
 
 class MemoryReplayStore:
-    """Uses in the memory of this process, bounded in all and for each client ID, so that none can crowd out others."""
+    """Uses in the memory of this process, bounded in all and for each application."""
 
     def __init__(self, max_entries: int = 200_000, max_entries_per_client: int = 50_000) -> None:
         self._seen: dict[ClientId, dict[str, float]] = {}
@@ -66,8 +73,9 @@ class MemoryReplayStore:
             return False
         if len(self._ends) >= self._max_entries or len(uses) >= self._max_per_client:
             raise StoreFull
-        self._seen.setdefault(key.client_id, uses)[key.jti] = key.expires
-        heapq.heappush(self._ends, (key.expires, key.client_id, key.jti))
+        end = key.expires + REMEMBER_SECONDS
+        self._seen.setdefault(key.client_id, uses)[key.jti] = end
+        heapq.heappush(self._ends, (end, key.client_id, key.jti))
         return True
 
 

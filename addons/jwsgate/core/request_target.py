@@ -8,9 +8,10 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from .facts import canonical_header_name
 from .reasons import Reason, Rejection
 
-__all__ = ["path_segments", "query_values"]
+__all__ = ["loose_segments", "path_segments", "query_values"]
 
 _MAX_PATH_OCTETS: Final = 8192
 _MAX_QUERY_OCTETS: Final = 131072
@@ -18,6 +19,7 @@ _MAX_QUERY_FIELDS: Final = 1000
 _PATH: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]++|%[0-9A-Fa-f]{2})*+")
 _QUERY: Final = re.compile(rb"[!-\"$-~]*")
 _ESCAPED: Final = re.compile(rb"(?:[^%]++|%[0-9A-Fa-f]{2})*+")
+_LOOSE: Final = re.compile(r"[%;]")
 _HIDDEN: Final = re.compile(rb"[\x00-\x1f\x7f/\\]")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -57,10 +59,19 @@ def path_segments(target: bytes) -> tuple[str, ...]:
     segments = tuple(_normal(segment) for segment in path[1:].split(b"/"))
     if "" in segments[:-1]:
         raise _unsafe("the path has an empty segment")
-    # A segment such as "..;x" is a dot segment to servers that know path parameters.
-    if any(segment.partition(";")[0] in {".", ".."} for segment in segments):
+    if any(segment in {".", ".."} for segment in loose_segments(segments)):
         raise _unsafe("the path has a dot segment")
     return segments
+
+
+def loose_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """The segments as the most liberal upstream reads them: all decoded, path parameters and white space cut off.
+
+    Servers decode `%3A` before they look for a handler, and some know path parameters (RFC 3986 section 3.3).
+    """
+    if not any(_LOOSE.search(segment) for segment in segments):
+        return segments
+    return tuple(unquote_to_bytes(segment).decode("latin-1").partition(";")[0].strip() for segment in segments)
 
 
 def query_values(target: bytes, name: str) -> list[bytes]:
@@ -79,6 +90,18 @@ def query_values(target: bytes, name: str) -> list[bytes]:
         raise _unsafe("the query has a % that escapes nothing")
     for field in query.split(b"&"):
         key, _, value = field.partition(b"=")
-        if unquote_to_bytes(key.replace(b"+", b" ")) == wanted:
-            values.append(unquote_to_bytes(value.replace(b"+", b" ")))
+        if _form_decoded(key) == wanted:
+            values.append(_form_decoded(value))
+    alike = sum(_folded(_form_decoded(part.partition(b"=")[0])) == _folded(wanted) for part in re.split(b"[&;]", query))
+    if alike != len(values):
+        # Some servers split at ";" too, or read "client.id" and "client_id[]" as client_id.
+        raise _unsafe(f"the query imitates {name} with other punctuation")
     return values
+
+
+def _form_decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def _folded(name: bytes) -> bytes:
+    return canonical_header_name(name.partition(b"[")[0].strip())

@@ -33,6 +33,7 @@ from .policy_shapes import (
     RouteShape,
     SignShape,
     SourceShape,
+    TrustShape,
 )
 from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
@@ -85,6 +86,14 @@ def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
         cause = error.errors()[0].get("ctx", {}).get("error")
         message = f"does not fit the defaults: {cause}"
         raise Unfit(message, cause.remedy if isinstance(cause, Unfit) else "say all of it here") from None
+
+
+def _merged[S: BindShape | TrustShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
+    """What the defaults ask for, with the keys that a route says itself in place of theirs."""
+    if defaults is None or route is None:
+        return route or defaults
+    said = [{name: getattr(shape, name) for name in shape.model_fields_set} for shape in (defaults, route)]
+    return kind(**said[0] | said[1])
 
 
 def _bindings(shape: BindShape | None) -> Bindings | None:
@@ -145,7 +154,7 @@ class _Builder:
         return RespondClaims() if shape.respond else Forward()
 
     def _trust(self, shape: RouteShape, place: Location) -> Trust | None:
-        trust = shape.certificates or self._defaults.certificates
+        trust = _merged(TrustShape, self._defaults.certificates, shape.certificates)
         if trust is None:
             return None
         if shape.certificates is None:
@@ -171,6 +180,11 @@ class _Builder:
         if shape.claims is not None and shape.claims.model_fields_set - {"typ"}:
             message = "cannot be checked on a detached JWS, which has no claims"
             self.findings.append(((*place, "claims"), message, "remove it here, or leave typ alone"))
+        for name in ("bind", "single_use"):
+            # A route can say single_use: false; there is no such word for bind.
+            if getattr(self._defaults, name) and getattr(shape, name) is None:
+                message = f"has a detached JWS, for which the {name} of the defaults cannot be checked"
+                self.findings.append((place, message, f"move {name} from the defaults to the routes that can have it"))
         if shape.respond:
             self.findings.append(
                 ((*place, "respond"), "has no claims to answer from a detached JWS", "forward instead")
@@ -193,6 +207,10 @@ class _Builder:
             self._find((*place, "client_id"), error)
             return None
         self._check_detached(shape, jws, place)
+        if shape.sign is not None:
+            for name in ("bind", "single_use", "claims", "jws"):
+                if getattr(shape, name):
+                    self.findings.append(((*place, name), "does nothing on a route that signs", "remove it here"))
         try:
             pattern = PathPattern.parse(shape.path)
         except PatternError as error:
@@ -210,7 +228,7 @@ class _Builder:
             max_jws_octets=jws.max_octets,
             algorithms=frozenset(algorithms) if algorithms else None,
             claims=_claim_rules(shape.claims, defaults.claims),
-            bindings=_bindings(shape.bind or defaults.bind) if attached else None,
+            bindings=_bindings(_merged(BindShape, defaults.bind, shape.bind)) if attached else None,
             single_use=bool(single_use) and attached,
             detached=jws.detached,
             unencoded=jws.unencoded,

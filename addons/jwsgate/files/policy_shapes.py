@@ -18,6 +18,7 @@ __all__ = [
     "RouteShape",
     "SignShape",
     "SourceShape",
+    "TrustShape",
 ]
 
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2

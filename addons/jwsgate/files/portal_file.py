@@ -4,7 +4,7 @@ Client secrets, hashed or not, are never read into anything.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
@@ -69,6 +69,16 @@ class ApplicationShape(TolerantShape):
     """Extension: further certificates, so that one can be replaced while both are good."""
     application_jws_algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
     """Extension: the algorithms that this application may use, out of those that the policy allows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_misspelt_extension(cls, data: Any) -> Any:
+        # Other keys are the portal's business; one that begins like ours and is not ours would limit nothing.
+        for key in data if isinstance(data, dict) else ():
+            if key.startswith(("application_jws", "application_public_certificate")) and key not in cls.model_fields:
+                known = ", ".join(name for name in cls.model_fields if name.startswith("application_"))
+                raise Unfit(f"has {key}, which is not a known key", f"known here: {known}")
+        return data
 
     @field_validator("application_jws_algorithms", mode="before")
     @classmethod
