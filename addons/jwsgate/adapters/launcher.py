@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from mitmproxy import exceptions, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
@@ -16,17 +16,6 @@ from .seal import install
 __all__ = ["RunSettings", "run"]
 
 logger = logging.getLogger(__name__)
-
-
-_OWN_OPTIONS: Final = {
-    "mode": "--upstream",
-    "listen_host": "--listen",
-    "listen_port": "--listen",
-    "jwsgate_portal": "--portal",
-    "jwsgate_policy": "--policy",
-    "jwsgate_replay_store": "--replay-store",
-}
-"""mitmproxy options that `jwsgate run` has options of its own for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +96,8 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Non
         jwsgate_replay_store=settings.replay_store,
     )
     gate = install(the_master)
-    for name, instead in _OWN_OPTIONS.items():
-        if any(option.partition("=")[0] == name for option in settings.mitmproxy_options):
-            raise exceptions.OptionsError(f"--set {name} would contradict {instead}; use {instead}")
+    if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
+        raise exceptions.OptionsError("--set mode would take the place of --upstream; use --upstream")
     opts.set(*settings.mitmproxy_options)
     gate.start()
 
