@@ -50,6 +50,10 @@ routes:
     path: "/{org}/{catalog}/signvalidate/validate"
     methods: [GET]
     respond: claims
+  - name: upstream-sign
+    path: "/{org}/{catalog}/signvalidate/sign"
+  - name: upstream-validate
+    path: "/{org}/{catalog}/signvalidate/validate"
   - name: narrow
     path: "/narrow/**"
     client_id: {header: X-Partner}
