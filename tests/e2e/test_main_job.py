@@ -908,6 +908,14 @@ UNSAFE_TARGETS = [
     b"/orders/7?a\x0bb",
     b"/orders/%",
     b"/orders/%zz",
+    b"/orders/..;x/7",
+    b"/orders/..%3Bx/7",
+    b"/orders/..%20/7",
+    # Another, stricter route to upstreams that decode more, know path parameters, or do not mind a slash.
+    b"/narrow;v=1/x",
+    b"/narrow%3Bv=1/x",
+    b"/narrow%20/x",
+    b"/ORG/CATALOG/signvalidate/validate/",
 ]
 
 
