@@ -456,11 +456,14 @@ def test_no_other_spelling_leads_past_a_strict_route(target: bytes) -> None:
         pytest.param(b"/both/", "/both/", id="slash-of-its-own"),
         pytest.param(b"/both", "/both", id="and-without"),
         pytest.param(b"/tree/", "/tree/**", id="slash-below-a-prefix"),
+        pytest.param(b"/caf%c3%a9", "/caf%C3%A9", id="literal-beyond-ascii"),
     ],
 )
 def test_harmless_spellings_pass(target: bytes, expected: str) -> None:
     """Escapes, parameters and slashes that lead to the same route either way are nobody's concern."""
-    router = router_of(*(route(path, name=path) for path in ("/users/{id}", "/both", "/both/", "/tree/**", "/**")))
+    router = router_of(
+        *(route(path, name=path) for path in ("/users/{id}", "/both", "/both/", "/tree/**", "/caf%C3%A9", "/**"))
+    )
     found = router.find("GET", target)
     assert found is not None
     assert expected == found.name

@@ -158,7 +158,7 @@ def run_command(
         mitmproxy_options=mitmproxy_options,
     )
     if demo:
-        from .demo import demo_settings  # noqa: PLC0415
+        from .demo import demo_settings  # noqa: PLC0415 - it imports the launcher
 
         try:
             settings = demo_settings(settings)

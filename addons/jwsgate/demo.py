@@ -52,7 +52,7 @@ def ensure_pair(key_path: Path, certificate_path: Path, name: str, hosts: Sequen
     Raises:
         OSError: when the files cannot be written.
     """
-    now = datetime.datetime.now(datetime.UTC)  # noqa: TID251
+    now = datetime.datetime.now(datetime.UTC)  # noqa: TID251 - no decision depends on it
     if _usable(key_path, certificate_path, now):
         return False
     key = rsa.generate_private_key(65537, 2048)

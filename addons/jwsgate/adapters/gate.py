@@ -369,7 +369,7 @@ class JwsGate:
         if flow not in self.watched or flow.response is None:
             return
         if flow.response.status_code == 101:
-            # No upgrade was asked for (decision.py refuses them): this would be a tunnel past the gate.
+            # No upgrade was asked for (core/sources.py refuses them): this would be a tunnel past the gate.
             flow.kill()
         elif (record := self._records.get(flow)) is not None:
             flow.response.headers[TRANSACTION_HEADER] = record.transaction_id

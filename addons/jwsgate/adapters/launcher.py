@@ -68,11 +68,11 @@ def _master_class(ui: str) -> type[master.Master]:
     # The user interfaces are slow to import, and a sidecar has none.
     match ui:
         case "web":
-            from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415
+            from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415 - see above
 
             return WebMaster
         case "console":
-            from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415
+            from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415 - see above
 
             return ConsoleMaster
         case _:

@@ -42,7 +42,7 @@ class Allowed(NamedTuple):
     """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
 
     On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty.
-    A tuple, as it costs a third of a frozen dataclass to make; one is made for each fresh JWS.
+    A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
     """
 
     route: Route
@@ -58,7 +58,7 @@ class Allowed(NamedTuple):
     end: float = math.inf
     """Before when they hold."""
     octets: int = 0
-    """The size of its texts as the cache reckons: the JWS, the payload, and the claims at four octets a character."""
+    """The size of its texts as the cache reckons: see `_octets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +211,8 @@ def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
     route, application, client_id = awaiting.route, awaiting.application, awaiting.client_id
     if awaiting.jws is not None:
         jws = attach(awaiting.jws, body)
-        check_typ(jws.header, route.claims.typ)
         certificate = _verify_with_any(jws, awaiting.certificates, _allowed_algorithms(route, application))
+        check_typ(jws.header, route.claims.typ)
         return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg)
     if awaiting.but_body is None or route.bindings is None or route.bindings.body is None:
         raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")

@@ -55,7 +55,7 @@ class JoseHeader:
 
 
 class CompactJws(NamedTuple):
-    """One JWS, read but not verified. A tuple, as it costs a third of a frozen dataclass to make."""
+    """One JWS, read but not verified. A tuple, as that is cheaper to make than a frozen dataclass."""
 
     header: JoseHeader
     payload: bytes

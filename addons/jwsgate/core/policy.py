@@ -221,7 +221,7 @@ class Router:
             return self._found[key]
         except KeyError:
             route = self._unambiguous(method, path_segments(target))
-        # Clients call the same few targets; what is remembered is bounded at some 2 MB.
+        # Clients call the same few targets; what is remembered is bounded in number and in length.
         if len(target) + len(method) <= 256:
             if len(self._found) >= 4096:
                 self._found.clear()

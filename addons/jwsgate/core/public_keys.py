@@ -11,7 +11,7 @@ from .algorithms import ALGORITHMS_BY_KEY, KeyKind, signature_octets
 __all__ = ["MIN_RSA_BITS", "PublicKeyError", "VerificationKey", "verification_key"]
 
 MIN_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
-_MAX_RSA_BITS: Final = 16384  # a verification with a larger modulus costs milliseconds of CPU
+_MAX_RSA_BITS: Final = 16384  # the larger the modulus, the slower each verification
 _MAX_EXPONENT_BITS: Final = 64  # OpenSSL's own limit for large moduli; a long exponent makes verification slow
 
 _CURVES: Final = {"secp256r1": KeyKind.P256, "secp384r1": KeyKind.P384, "secp521r1": KeyKind.P521}

@@ -65,13 +65,19 @@ def path_segments(target: bytes) -> tuple[str, ...]:
 
 
 def loose_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
-    """The segments as the most liberal upstream reads them: all decoded, path parameters and white space cut off.
+    """The segments as the most liberal upstream reads them: ASCII decoded, path parameters and white space cut off.
 
     Servers decode `%3A` before they look for a handler, and some know path parameters (RFC 3986 section 3.3).
     """
     if not any(_LOOSE.search(segment) for segment in segments):
         return segments
-    return tuple(unquote_to_bytes(segment).decode("latin-1").partition(";")[0].strip() for segment in segments)
+    return tuple(_loose(segment) for segment in segments)
+
+
+def _loose(segment: str) -> str:
+    plain = unquote_to_bytes(segment).partition(b";")[0].strip()
+    # Octets beyond ASCII keep their escape: it is the one spelling in which a request, and a route, can have them.
+    return "".join(chr(octet) if octet < 0x80 else f"%{octet:02X}" for octet in plain)
 
 
 def query_values(target: bytes, name: str) -> list[bytes]:

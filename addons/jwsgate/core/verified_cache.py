@@ -4,7 +4,7 @@ Rule 1. The key is the exact text of the JWS, the client ID and the route; a rou
         so that a changed policy or portal never meets an old entry.
 Rule 2. An entry is used only while its certificate is still usable and the times of its claims still hold.
 Rule 3. Only what passed every rule is kept. Bindings and replay are no part of it: they are checked each time.
-Rule 4. Bounded in entries and in octets; the oldest goes first, as it is the first to expire.
+Rule 4. Bounded in entries and in octets; the oldest goes first, as it is likely to expire first.
 """
 
 from collections import OrderedDict

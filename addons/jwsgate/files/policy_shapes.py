@@ -172,7 +172,7 @@ class DemandsShape(Shape):
     bind: BindShape | None = None
     """Claims that tie the JWS to this one request."""
     single_use: bool | None = None
-    """Each jti of a client ID is good once, until its exp."""
+    """Each jti of an application is good once."""
     certificates: TrustShape | None = None
     """A CA that the registered certificate must chain to, besides being registered."""
 
