@@ -363,7 +363,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
     token = material.jws(KEY, good_claims(jti="j", htm="GET", d=DIGEST))
     return {
         "plain": (a_route(single_use=True, algorithms=frozenset({"EdDSA"}), action=RespondClaims()), token, None),
-        "bound": (a_route(bindings=bindings), token, BODY),
+        "bound": (a_route(bindings=bindings, max_body_octets=1000), token, BODY),
         "detached": (a_route(detached=True), detached(KEY, BODY), BODY),
     }
 
@@ -386,6 +386,7 @@ FUNCTIONS = {
     "_verify_fresh": ("plain", "bound"),
     "_octets": ("plain", "bound"),
     "check_typ": ("detached",),
+    "_declared_length": ("bound",),
     "_replay_key": ("plain", "bound"),
     "_steps": ("plain", "bound", "detached"),
     "_body_steps": ("bound", "detached"),

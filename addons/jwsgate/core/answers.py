@@ -8,7 +8,7 @@ from typing import Final
 
 from .reasons import Reason
 
-__all__ = ["ANSWERS", "LAST_RESORT_BODY", "TRANSACTION_HEADER", "Answer"]
+__all__ = ["ANSWERS", "BACKSIDE", "LAST_RESORT_BODY", "TRANSACTION_HEADER", "Answer"]
 
 TRANSACTION_HEADER: Final = "X-Global-Transaction-ID"
 
@@ -41,6 +41,9 @@ ANSWERS: Final[dict[Reason, Answer]] = {
     Reason.ROUTE_UNKNOWN: Answer(404, "Not Found", "No resources match requested URI"),
     Reason.REQUEST_UNSAFE: Answer(400, "Bad Request", "request is ambiguous or malformed"),
     Reason.BODY_MALFORMED: Answer(400, "Bad Request", "body is not a JSON object"),
+    Reason.HEADERS_TOO_LARGE: Answer(431, "Request Header Fields Too Large", "request headers are too large"),
+    Reason.BODY_TOO_LARGE: Answer(413, "Payload Too Large", "request body is too large"),
+    Reason.REQUEST_TIMEOUT: Answer(408, "Request Timeout", "request did not arrive in time"),
     Reason.CLIENT_ID_MISSING: _unauthorized(),
     Reason.CLIENT_ID_REPEATED: _unauthorized(),
     Reason.CLIENT_ID_UNKNOWN: _unauthorized(),
@@ -64,8 +67,12 @@ ANSWERS: Final[dict[Reason, Answer]] = {
     Reason.JWS_REPLAYED: _internal("JWS has been used before"),
     Reason.BINDING_MISMATCH: _internal("JWS doesn't belong to this request"),
     Reason.POLICY_UNAVAILABLE: _internal("policy is not available"),
+    Reason.AUDIT_UNAVAILABLE: _internal("the decision could not be recorded"),
     Reason.INTERNAL_ERROR: _internal("the gate could not decide"),
 }
+
+BACKSIDE: Final = Answer(500, "Internal Server Error", "Failed to establish a backside connection")
+"""What a client is told when the upstream does not answer: API Connect's own words, without any address."""
 
 LAST_RESORT_BODY: Final = ANSWERS[Reason.INTERNAL_ERROR].body
 """Ready-made, so that denying needs no code that could itself fail."""

@@ -70,6 +70,7 @@ class Rejected:
     route: Route | None = None
     client_id: ClientId | None = None
     """Set once the client ID was found in the portal; never an unknown one, which is the client's text."""
+    application: Application | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,15 @@ class _Progress:
 
     route: Route | None = None
     client_id: ClientId | None = None
+    application: Application | None = None
+
+
+def _declared_length(facts: RequestFacts) -> int:
+    """The content-length in octets; 0 when there is none, or one that no proxy would let come this far."""
+    for name, value in facts.headers:
+        if len(name) == 14 and name.lower() == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 20 else 0
+    return 0
 
 
 def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application]:
@@ -177,14 +187,19 @@ def _verify_fresh(
 def _steps(
     snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
 ) -> Decision:
-    check_request(facts)
+    websocket = check_request(facts)
     route = snapshot.router.find(facts.method, facts.target)
     if route is None:
         raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
     progress.route = route
+    if websocket and not route.websocket:
+        raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
+    if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
+        raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
     raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     client_id, application = _find_application(snapshot.portal, raw_client_id)
     progress.client_id = client_id
+    progress.application = application
     if not application.enabled:
         raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
     certificates = usable_certificates(application, now, route.trust)
@@ -235,7 +250,7 @@ def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float, cache: Jw
     try:
         return _steps(snapshot, facts, now, cache, progress)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, progress.route, progress.client_id)
+        return Rejected(rejection.reason, rejection.detail, progress.route, progress.client_id, progress.application)
     except Exception as error:
         return _broken(error)
 
@@ -245,6 +260,6 @@ def decide_body(awaiting: AwaitsBody, body: bytes) -> Allowed | Rejected:
     try:
         return _body_steps(awaiting, body)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, awaiting.route, awaiting.client_id)
+        return Rejected(rejection.reason, rejection.detail, awaiting.route, awaiting.client_id, awaiting.application)
     except Exception as error:
         return _broken(error)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from jwcrypto.jwk import JWK
 
@@ -146,6 +146,12 @@ class Route:
     unencoded: bool = False
     """Whether a detached JWS may have `b64: false` (RFC 7797)."""
     trust: Trust | None = None
+    websocket: bool = False
+    """Whether a WebSocket may be opened, which is decided once, by its handshake."""
+    max_body_octets: int | None = None
+    """Largest body; None leaves it to whoever holds or streams it."""
+    audit_failure: Literal["deny", "continue"] = "deny"
+    """What becomes of an allowed request whose record cannot be kept."""
     action: Action = field(default_factory=Forward)
 
 

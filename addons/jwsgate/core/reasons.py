@@ -14,6 +14,9 @@ class Reason(enum.StrEnum):
     ROUTE_UNKNOWN = "route_unknown"
     REQUEST_UNSAFE = "request_unsafe"
     BODY_MALFORMED = "body_malformed"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    BODY_TOO_LARGE = "body_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
 
     CLIENT_ID_MISSING = "client_id_missing"
     CLIENT_ID_REPEATED = "client_id_repeated"
@@ -41,6 +44,7 @@ class Reason(enum.StrEnum):
     BINDING_MISMATCH = "binding_mismatch"
 
     POLICY_UNAVAILABLE = "policy_unavailable"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
     INTERNAL_ERROR = "internal_error"
 
 

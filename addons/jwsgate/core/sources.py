@@ -18,6 +18,7 @@ _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 _NO_HOST: Final = re.compile(rb"[, /@]")
 _MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a policy can allow
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,10 @@ def _unsafe(detail: str) -> Rejection:
     return Rejection(Reason.REQUEST_UNSAFE, detail)
 
 
-def check_request(facts: RequestFacts) -> None:
+def check_request(facts: RequestFacts) -> bool:
     """Refuse what an upstream might read differently, whichever route it belongs to.
+
+    Returns whether the request asks for a WebSocket (RFC 6455 section 4.1), which only some routes allow.
 
     Raises:
         Rejection: `request_unsafe`.
@@ -51,6 +54,8 @@ def check_request(facts: RequestFacts) -> None:
     if facts.method not in _METHODS and not _METHOD.fullmatch(facts.method):
         raise _unsafe("the method is not a token in capitals")
     size = hosts = 0
+    upgrades: list[bytes] = []
+    connection: set[bytes] = set()
     for name, value in facts.headers:
         # Lengths first: this loop runs for each header of each request.
         length = len(name)
@@ -61,20 +66,31 @@ def check_request(facts: RequestFacts) -> None:
                 # RFC 9112 section 3.2: the upstream might serve another host than the one that was meant.
                 raise _unsafe("the Host header is repeated or malformed")
         elif length == 7 and name.lower() == b"upgrade":
-            # After a 101 the connection is a tunnel in which no further request would be seen.
-            raise _unsafe("the request asks for a protocol upgrade")
+            upgrades.append(value)
         elif length == 10 and name.lower() == b"connection":
             if len(value) > 256:
                 raise _unsafe("the Connection header is too long")
-            options = {option.strip(b" \t").lower() for option in value.split(b",")}
-            if not options <= _CONNECTION_OPTIONS:
-                # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
-                raise _unsafe("the Connection header names other headers")
+            connection.update(option.strip(b" \t").lower() for option in value.split(b","))
     if size > _MAX_HEADER_OCTETS:
         raise _unsafe("the headers are too large")
     octets = b"".join(chain.from_iterable(facts.headers))
     if len(octets.translate(None, _CONTROLS)) != size:
         raise _unsafe("a header holds a control character")
+    if not upgrades and connection <= _CONNECTION_OPTIONS:
+        return False
+    if not connection - {b"upgrade"} <= _CONNECTION_OPTIONS:
+        # An upstream drops the headers named here (RFC 9110 section 7.6.1), after the gate relied on them.
+        raise _unsafe("the Connection header names other headers")
+    _check_websocket(facts, upgrades, connection)
+    return True
+
+
+def _check_websocket(facts: RequestFacts, upgrades: list[bytes], connection: set[bytes]) -> None:
+    # After a 101 to any other upgrade the connection is a tunnel in which no further request would be seen.
+    if [value.strip(b" \t").lower() for value in upgrades] != [b"websocket"] or b"upgrade" not in connection:
+        raise _unsafe("the request asks for a protocol upgrade")
+    if facts.method != "GET" or any(name.lower() in _FRAMING for name, _ in facts.headers):
+        raise _unsafe("the request asks for a WebSocket with another method than GET, or with a body")
 
 
 def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:

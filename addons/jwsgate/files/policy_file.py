@@ -96,6 +96,11 @@ def _merged[S: BindShape | TrustShape](kind: type[S], defaults: S | None, route:
     return kind(**said[0] | said[1])
 
 
+def _said[V](route: V | None, defaults: V | None) -> V | None:
+    """What a route says, else the defaults."""
+    return defaults if route is None else route
+
+
 def _bindings(shape: BindShape | None) -> Bindings | None:
     if shape is None:
         return None
@@ -218,7 +223,7 @@ class _Builder:
             return None
         algorithms = shape.algorithms or defaults.algorithms
         attached = not jws.detached
-        single_use = shape.single_use if shape.single_use is not None else defaults.single_use
+        single_use = _said(shape.single_use, defaults.single_use)
         return Route(
             name=shape.name or shape.path,
             pattern=pattern,
@@ -233,6 +238,9 @@ class _Builder:
             detached=jws.detached,
             unencoded=jws.unencoded,
             trust=trust,
+            websocket=bool(shape.websocket),
+            max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
+            audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             action=action,
         )
 

@@ -175,6 +175,10 @@ class DemandsShape(Shape):
     """Each jti of an application is good once."""
     certificates: TrustShape | None = None
     """A CA that the registered certificate must chain to, besides being registered."""
+    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
+    """Largest body in octets; if not said, no limit for what is streamed, and 10 MiB where the body is signed."""
+    audit_failure: Literal["deny", "continue"] | None = None
+    """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
 
 
 class RouteShape(DemandsShape):
@@ -186,6 +190,8 @@ class RouteShape(DemandsShape):
     """Name in logs and metrics; the path if not said."""
     methods: Annotated[list[Annotated[str, Field(pattern=r"^[A-Z]+$")]], Field(min_length=1)] | None = None
     """Methods in capitals; all if not said. HEAD is not part of GET."""
+    websocket: bool | None = None
+    """Let the request open a WebSocket, which is decided once, by its handshake."""
     forward: bool | None = None
     """Send the request upstream: what happens if nothing else is said."""
     respond: Literal["claims"] | None = None
@@ -199,6 +205,8 @@ class RouteShape(DemandsShape):
             raise Unfit("says forward: false", "say respond or sign, or remove the route to refuse its requests")
         if sum(map(bool, (self.forward, self.respond, self.sign))) > 1:
             raise Unfit("has more than one of forward, respond, sign", "keep one")
+        if self.websocket and (self.respond or self.sign):
+            raise Unfit("has a websocket that nobody would answer", "remove it, or forward the requests")
         return self
 
 
