@@ -397,7 +397,7 @@ def test_an_end_that_was_asked_for_denies(proxy: Proxy, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "target",
     [
-        pytest.param("secrets", id="transaction-id"),
+        pytest.param("new_transaction_id", id="transaction-id"),
         pytest.param("time", id="clock"),
         pytest.param("RequestFacts", id="facts"),
         pytest.param("_identity", id="identity"),
@@ -460,10 +460,12 @@ def test_an_error_while_releasing_denies(
     assert answered(flow) == LAST_RESORT
 
 
-def test_an_error_in_the_log_of_an_allowed_request_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be logged does not pass."""
-    monkeypatch.setattr(gate_module.logger, "info", raising(OSError("disk full")))
+def test_an_error_in_the_account_of_an_allowed_request_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks while the decision is told denies; what merely cannot be kept denies by the policy's word."""
+    monkeypatch.setattr(proxy.gate.accounts, "decided", raising(RuntimeError()))
     assert answered(proxy.both(a_flow())) == LAST_RESORT
+    monkeypatch.setattr(proxy.gate.accounts, "decided", raising(OSError("disk full")))
+    assert answered(proxy.both(a_flow())) == (500, ANSWERS[Reason.AUDIT_UNAVAILABLE].body)
 
 
 def test_second_hook_alone_denies(proxy: Proxy) -> None:
@@ -530,7 +532,7 @@ def test_an_error_of_the_replay_store_denies(proxy: Proxy, error: BaseException)
         async def first_use(self, *_arguments: object) -> bool:
             raise error
 
-    proxy.gate._replay_store = Broken()
+    proxy.gate.state.replay_store = Broken()
     flow = a_flow("/once", jws=token(jti="a"))
     proxy.requestheaders(flow)
     try:
@@ -551,7 +553,7 @@ def test_denial_stands_while_the_replay_store_is_asked(proxy: Proxy) -> None:
             seen.append(answered(flow))
             return True
 
-    proxy.gate._replay_store = Slow()
+    proxy.gate.state.replay_store = Slow()
     proxy.both(flow)
     assert seen == [LAST_RESORT]
     assert answered(flow) is None

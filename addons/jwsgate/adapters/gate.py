@@ -9,48 +9,49 @@ Rule 2. `Seal` stands last. Only through it the denial comes off, as the last st
 Rule 3. Both stand in the chain themselves, apart from the script that brought them, so that a broken or deleted
         script does not take them away.
 Rule 4. Decisions are kept beside the flows, never on them: recorded flows bring metadata of their own.
+Rule 5. The denial comes off at the end of the second hook, when the whole body is there; at the end of the first
+        only for bodies too large to be held, and only when the decision does not depend on the body.
 """
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Awaitable, Sequence, Set
+from collections.abc import Awaitable, Set
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
 from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
-from jwsgate.core.decision import Allowed, AwaitsBody, Decision, JwsCache, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body
 from jwsgate.core.facts import RequestFacts, canonical_header_name
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
-from jwsgate.core.replay import MemoryReplayStore, ReplayStore, check_replay
+from jwsgate.core.replay import check_replay
 from jwsgate.core.signing import sign_posted_claims
-from jwsgate.core.verified_cache import VerifiedCache
-from jwsgate.files.loading import load_snapshot
-from jwsgate.files.problems import ProblemsFound, Unfit
 
-from .replay_redis import RedisReplayStore
-from .unsafe_options import unsafe_options
+from .accounts import Accounts, new_transaction_id
+from .http_layers import http_layer_of
+from .state import GateState
 
-__all__ = ["LAST_RESORT", "JwsGate", "log_fault"]
+__all__ = ["LAST_RESORT", "STANDING", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
 _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
+STANDING: Final = http.Response.make(*LAST_RESORT)
+"""What stands on each flow until its decision: one for all, as making one takes longer than deciding. Never sent."""
 _MAX_POSTED_OCTETS: Final = 65536
-_MEMORY: Final = "memory"
-
-type _Names = tuple[str, tuple[str, ...]]
-"""The files of a snapshot, as the options name them."""
+_HOLD_OCTETS: Final = 65536
+"""Bodies up to this size are held until they are there; larger ones are passed on as they come."""
+_MAX_HELD_OCTETS: Final = 10 * 1024 * 1024
+"""How much is held of a body that a decision depends on, where the policy sets no limit."""
 
 
 @dataclass(slots=True)
@@ -63,9 +64,15 @@ class _Record:
     headers: tuple[tuple[bytes, bytes], ...]
     denial: http.Response | None
     """What stands on the flow until `Seal` takes it off."""
+    duration: float = 0.0
+    cached: bool = False
     sealed: bool = False
     """Whether the first of the two hooks went through to the end of the chain."""
     released: bool = False
+    forwarded: bool = False
+    """Whether it goes upstream, rather than being answered here."""
+    told: bool = False
+    """Whether the sinks have it."""
 
 
 def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
@@ -89,24 +96,30 @@ def _response(status: int, body: bytes, content_type: str, record: _Record, meth
     return http.Response.make(status, b"" if method == "HEAD" else body, headers)
 
 
-def _denial(reason: Reason, record: _Record, method: str) -> http.Response:
-    answer = ANSWERS[reason]
-    return _response(answer.status, answer.body, _JSON, record, method)
-
-
-def _path(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)  # no such user; as a path it is then told to be missing
-
-
-def _is_known_version(flow: http.HTTPFlow) -> bool:
-    """Whether the version is the one of the connection: an HTTP/1 client may write any number into its first line."""
+def _version_fault(flow: http.HTTPFlow) -> str | None:
+    """What is wrong with the version: an HTTP/1 client may write any number into its first line."""
     version, alpn = flow.request.data.http_version, flow.client_conn.alpn or b""
-    if version in {b"HTTP/1.0", b"HTTP/1.1"} or flow.is_replay == "request":
-        return True
-    return (version == b"HTTP/2.0" and alpn == b"h2") or (version.startswith(b"HTTP/3") and alpn.startswith(b"h3"))
+    if version == b"HTTP/1.1":
+        if flow.is_replay == "request" or any(
+            len(name) == 4 and name.lower() == b"host" for name, _ in flow.request.data.headers.fields
+        ):
+            return None
+        return "the request has no Host header"  # RFC 9112 section 3.2
+    if version == b"HTTP/1.0" or flow.is_replay == "request":
+        return None
+    if (version == b"HTTP/2.0" and alpn == b"h2") or (version.startswith(b"HTTP/3") and alpn.startswith(b"h3")):
+        return None
+    return "the HTTP version is not that of the connection"
+
+
+def _is_large(fields: tuple[tuple[bytes, bytes], ...], *, unknown: bool) -> bool:
+    """Whether a body is too large to be held; `unknown` is what to say when nothing tells its size."""
+    for name, value in fields:
+        if len(name) == 14 and name.lower() == b"content-length":
+            return not value.isdigit() or len(value) > 19 or int(value) > _HOLD_OCTETS
+        if len(name) == 17 and name.lower() == b"transfer-encoding":
+            return True
+    return unknown
 
 
 def log_fault(error: BaseException, doing: str) -> None:
@@ -123,12 +136,10 @@ class JwsGate:
 
     def __init__(self) -> None:
         self._started = False
-        self._snapshot: Snapshot | None = None
-        self._loaded_from: _Names | None = None
-        self._before: tuple[_Names | None, Snapshot | None] = None, None
-        self._cache: JwsCache = VerifiedCache()
-        self._replay_store: ReplayStore = MemoryReplayStore()
-        self._replay_store_name = _MEMORY
+        self.state = GateState()
+        self.accounts = Accounts()
+        self.max_header_octets = 65536
+        self.header_seconds = 20.0
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
         # Flows that came from a client. `flow.live` says so too, but other add-ons can set it.
         self.watched: WeakSet[http.HTTPFlow] = WeakSet()
@@ -136,14 +147,11 @@ class JwsGate:
     # Options
 
     def load(self, loader: Loader) -> None:
-        loader.add_option("jwsgate_portal", str, "", "Portal export: the applications and their certificates.")
-        loader.add_option("jwsgate_policy", Sequence[str], [], "Policy files: routes and what each demands.")
+        self.state.add_options(loader)
         loader.add_option(
-            "jwsgate_replay_store",
-            str,
-            _MEMORY,
-            "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
+            "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
         )
+        loader.add_option("jwsgate_header_seconds", int, 20, "How long the head of an HTTP/1 request may take.")
         # With "eager", mitmproxy connects upstream for requests that will be denied.
         ctx.options.update(connection_strategy="lazy")
 
@@ -157,56 +165,15 @@ class JwsGate:
         self.configure(ctx.options.keys())
 
     def configure(self, updated: Set[str]) -> None:
-        """Refuse unsafe options, load the files when they were named anew.
+        """Take up changed options; mitmproxy calls for each one while it learns of them, one by one.
 
         Raises:
             mitmproxy.exceptions.OptionsError: and mitmproxy puts the previous options back.
         """
-        if not self._started:
-            return  # mitmproxy calls for each option while it learns of them, one by one
-        if found := unsafe_options(ctx.options):
-            raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
-        names = ctx.options.jwsgate_portal, tuple(ctx.options.jwsgate_policy)
-        snapshot = self._snapshot if names == self._loaded_from else self._load(*names)
-        # All that can be refused comes before anything is taken up.
-        store = self._open_replay_store(ctx.options.jwsgate_replay_store)
-        if snapshot is not self._snapshot:
-            self._before = self._loaded_from, self._snapshot
-            self._snapshot = snapshot
-            self._loaded_from = names
-            self._cache = VerifiedCache()  # the old entries can never be met again
-        self._replay_store_name, self._replay_store = store
-
-    def _open_replay_store(self, name: str) -> tuple[str, ReplayStore]:
-        if name == self._replay_store_name:
-            return name, self._replay_store
-        try:
-            return name, MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
-        except Unfit as error:
-            raise exceptions.OptionsError(f"jwsgate_replay_store {error} ({error.remedy})") from None
-
-    def _load(self, portal: str, policies: tuple[str, ...]) -> Snapshot | None:
-        if not portal or not policies:
-            raise exceptions.OptionsError(
-                "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
-            )
-        try:
-            snapshot = load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
-        except ProblemsFound as error:
-            count = len(error.problems)
-            message = f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}"
-            if (portal, policies) == self._before[0]:
-                # mitmproxy puts refused options back: what was in force with them is so again, whatever the files say.
-                logger.error(message)
-                return self._before[1]
-            raise exceptions.OptionsError(message) from None
-        logger.info(
-            "jwsgate: revision %s: %d applications, %d routes",
-            snapshot.revision,
-            len(snapshot.portal.applications),
-            len(snapshot.router),
-        )
-        return snapshot
+        if self._started:
+            self.state.configure(ctx.options)
+            self.max_header_octets = ctx.options.jwsgate_max_header_octets
+            self.header_seconds = ctx.options.jwsgate_header_seconds
 
     # Deciding
 
@@ -215,23 +182,27 @@ class JwsGate:
             return  # read from a file: nothing is forwarded
         # Nothing of ours is called before the denial stands, so that nothing of ours can prevent it.
         self.watched.add(flow)
-        flow.response = http.Response.make(*LAST_RESORT)
+        flow.response = STANDING
         flow.request.stream = False
         try:
             self._records.pop(flow, None)
             self._decide(flow)
         except BaseException as error:
-            flow.response = http.Response.make(*LAST_RESORT)
-            self.forget(flow)
-            log_fault(error, "deciding")
+            flow.response = STANDING
+            self.fail(flow, error, "deciding")
 
     def _decide(self, flow: http.HTTPFlow) -> None:
+        started = time.perf_counter()
+        state = self.state
         facts = _facts(flow)
+        verified = state.cache.stored
         # The clock of the machine is read in this module, and the core is given the time.
-        decision = decide(self._snapshot, facts, time.time(), self._cache)
-        if not _is_known_version(flow):
-            decision = Rejected(Reason.REQUEST_UNSAFE, "the HTTP version is not that of the connection")
-        record = _Record(decision, secrets.token_hex(12), _identity(flow), facts.headers, flow.response)
+        decision = decide(state.snapshot, facts, time.time(), state.cache)
+        if (fault := _version_fault(flow)) is not None:
+            decision = Rejected(Reason.REQUEST_UNSAFE, fault)
+        record = _Record(decision, new_transaction_id(), _identity(flow), facts.headers, flow.response)
+        record.cached = state.cache.stored == verified
+        record.duration = time.perf_counter() - started
         self._settle(flow, record, decision)
         self._records[flow] = record
 
@@ -239,21 +210,92 @@ class JwsGate:
         """Take note of a decision; a rejection puts its answer on the flow and into the log."""
         record.decision = decision
         if isinstance(decision, Rejected):
-            record.denial = flow.response = _denial(decision.reason, record, flow.request.method)
+            answer = ANSWERS[decision.reason]
+            method = flow.request.method
+            record.denial = flow.response = _response(answer.status, answer.body, _JSON, record, method)
             flow.marked = ":no_entry:"
             flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
-            # Nothing that the client sent is logged: an unprintable octet could break the log, or forge it.
-            logger.info("jwsgate: %s rejected: %s: %s", record.transaction_id, decision.reason, decision.detail)
+            with suppress(OSError):
+                self._tell(flow, record, decision)
 
-    def forget(self, flow: http.HTTPFlow) -> None:
-        """Drop what was decided on a flow, so that nothing can release it any more."""
-        self._records.pop(flow, None)
+    def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> None:
+        record.told = True
+        self.accounts.decided(flow, decision, record.transaction_id, record.duration, record.cached)
+
+    def fail(self, flow: http.HTTPFlow, error: BaseException, doing: str) -> None:
+        """Put a rejection in place of what was decided on a flow, so that nothing can release it any more."""
+        before = self._records.pop(flow, None)
+        log_fault(error, doing)
+        with suppress(Exception):
+            rejected = Rejected(Reason.INTERNAL_ERROR, f"{type(error).__name__} while {doing}")
+            record = _Record(rejected, new_transaction_id(), (), (), http.Response.make(*LAST_RESORT), sealed=True)
+            if before is None or not before.told:
+                self._tell(flow, record, rejected)
+            self._records[flow] = record
+
+    # What the HTTP layers ask
+
+    def answers_early(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
+        record = self._records.get(flow)
+        if record is not None and not isinstance(record.decision, Rejected):
+            return False
+        return "expect" in flow.request.headers or _is_large(flow.request.data.headers.fields, unknown=True)
+
+    def body_limit(self, flow: http.HTTPFlow) -> int | None:
+        """How many octets a body may have; None for any number."""
+        record = self._records.get(flow)
+        if record is None or isinstance(record.decision, Rejected):
+            return _MAX_HELD_OCTETS  # it is small, or was answered early
+        limit = record.decision.route.max_body_octets
+        return _MAX_HELD_OCTETS if limit is None and not record.released else limit
+
+    def refuse(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
+        """Take an allowance back: what arrived since does not keep to it."""
+        record = self._records.get(flow)
+        if record is not None and not isinstance(record.decision, Rejected):
+            decision = record.decision
+            route, client_id, application = decision.route, decision.client_id, decision.application
+            record.released = False
+            self._settle(flow, record, Rejected(reason, detail, route, client_id, application))
+
+    def transaction_id(self, flow: http.HTTPFlow) -> str | None:
+        """What the decision on a flow is filed under."""
+        record = self._records.get(flow)
+        return None if record is None else record.transaction_id
+
+    def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
+        """Keep account of a request that no decision was made on; returns its transaction ID."""
+        return self.accounts.refused_by_protocol(client, reason, detail)
 
     # Releasing, for Seal
 
-    def seal(self, flow: http.HTTPFlow) -> None:
-        """Note that the first hook came to its end; without this note nothing is released."""
-        self._records[flow].sealed = True
+    def seal(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """Note that the first hook came to its end; without this note nothing is released.
+
+        Releases a request whose body will be passed on as it comes. Returns what has to be awaited first, if anything.
+        """
+        record = self._records[flow]
+        record.sealed = True
+        decision = record.decision
+        if not isinstance(decision, Allowed) or not isinstance(decision.route.action, Forward) or flow.intercepted:
+            return None
+        request = flow.request
+        # HTTP/2 and 3 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
+        unknown = (request.is_http2 or request.is_http3) and http_layer_of(flow.client_conn) is not None
+        if not _is_large(request.data.headers.fields, unknown=unknown):
+            return None
+        return self._release(flow, record, decision, flow.response)
+
+    def is_open(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request may still be released."""
+        record = self._records.get(flow)
+        return record is not None and not record.released and not isinstance(record.decision, Rejected)
+
+    def is_released(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is on its way already."""
+        record = self._records.get(flow)
+        return record is not None and record.released
 
     def release(self, flow: http.HTTPFlow, found: http.Response | None) -> Awaitable[None] | None:
         """Let an allowed request go on, or answer it. `found` is the response that was on the flow before.
@@ -263,12 +305,18 @@ class JwsGate:
         record = self._records[flow]
         if isinstance(record.decision, Rejected):
             flow.response = record.denial
-        elif not record.sealed:
+            return None
+        if not record.sealed:
             self._settle(flow, record, Rejected(Reason.INTERNAL_ERROR, "another add-on ended the chain"))
-        elif flow.intercepted or record.decision.route.single_use:
+            return None
+        return self._release(flow, record, record.decision, found)
+
+    def _release(
+        self, flow: http.HTTPFlow, record: _Record, decision: Allowed | AwaitsBody, found: http.Response | None
+    ) -> Awaitable[None] | None:
+        if flow.intercepted or decision.route.single_use:
             return self._release_later(flow, record, found)
-        else:
-            self._release_now(flow, record, found)
+        self._release_now(flow, record, found)
         return None
 
     async def _release_later(self, flow: http.HTTPFlow, record: _Record, found: http.Response | None) -> None:
@@ -277,14 +325,13 @@ class JwsGate:
             await flow.wait_for_resume()
             allowed = self._confirm(flow, record)
             if isinstance(allowed, Allowed) and allowed.replay is not None:
-                await check_replay(self._replay_store, allowed.replay, time.time())
+                await check_replay(self.state.replay_store, allowed.replay, time.time())
             self._go_on(flow, record, allowed, found)
         except Rejection as rejection:
             self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
         except BaseException as error:
             flow.response = http.Response.make(*LAST_RESORT)
-            self.forget(flow)
-            log_fault(error, "asking the replay store")
+            self.fail(flow, error, "asking the replay store")
             if isinstance(error, asyncio.CancelledError):
                 raise  # here it is real: the task is being ended, and the denial stands
 
@@ -296,15 +343,17 @@ class JwsGate:
         self._go_on(flow, record, decision, found)
 
     def _confirm(self, flow: http.HTTPFlow, record: _Record) -> Allowed | Rejected:
-        """The final decision on the request as it stands now, with its whole body."""
+        """The final decision on the request as it stands now, with its whole body where that counts."""
         decision = record.decision
         if _identity(flow) != record.identity:
             return Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
         if flow.request.headers.fields != record.headers:
             # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
-            decision = decide(self._snapshot, _facts(flow), time.time(), self._cache)
+            decision = decide(self.state.snapshot, _facts(flow), time.time(), self.state.cache)
         if isinstance(decision, AwaitsBody):
-            decision = decide_body(decision, flow.request.raw_content or b"")
+            if flow.request.raw_content is None:
+                return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
+            decision = decide_body(decision, flow.request.raw_content)
         if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
             return Rejected(Reason.JWS_EXPIRED, "exp has passed while the request arrived")
         return decision
@@ -312,31 +361,45 @@ class JwsGate:
     def _go_on(
         self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected, found: http.Response | None
     ) -> None:
-        self._settle(flow, record, decision)
-        if isinstance(decision, Rejected):
-            return
         answer = None
-        match decision.route.action:
-            case Forward():
-                self._prepare_upstream(flow, record)
-                if found is not record.denial:
-                    answer = found  # another add-on answers an allowed request in place of the upstream
-            case RespondClaims():
-                answer = _response(200, decision.payload, _JSON, record, flow.request.method)
-            case Sign() as action:
-                answer = self._sign(flow, action, record)
-        logger.info("jwsgate: %s allowed on route %s", record.transaction_id, decision.route.name)
-        record.released = True
-        flow.response = answer
+        if isinstance(decision, Allowed):
+            match decision.route.action:
+                case Forward():
+                    self._prepare_upstream(flow, record)
+                    if found is not record.denial:
+                        answer = found  # another add-on answers an allowed request in place of the upstream
+                case RespondClaims():
+                    answer = _response(200, decision.payload, _JSON, record, flow.request.method)
+                case Sign() as action:
+                    try:
+                        answer = self._sign(flow, action, record)
+                    except Rejection as error:
+                        route, client_id, application = decision.route, decision.client_id, decision.application
+                        decision = Rejected(error.reason, error.detail, route, client_id, application)
+        if isinstance(decision, Allowed):
+            decision = self._recorded(flow, record, decision)
+        self._settle(flow, record, decision)
+        if isinstance(decision, Allowed):
+            record.released = True
+            record.forwarded = answer is None
+            flow.request.stream = answer is None and flow.request.raw_content is None
+            flow.response = answer
+
+    def _recorded(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> Allowed | Rejected:
+        try:
+            self._tell(flow, record, decision)
+        except OSError:
+            route = decision.route
+            if route.audit_failure == "deny":
+                detail = "the audit record could not be written"
+                return Rejected(Reason.AUDIT_UNAVAILABLE, detail, route, decision.client_id, decision.application)
+        return decision
 
     def _sign(self, flow: http.HTTPFlow, action: Sign, record: _Record) -> http.Response:
         body = flow.request.raw_content or b""
-        try:
-            if len(body) > _MAX_POSTED_OCTETS:
-                raise Rejection(Reason.BODY_MALFORMED, f"the body has more than {_MAX_POSTED_OCTETS} octets")
-            jws = sign_posted_claims(action, body, time.time())
-        except Rejection as rejection:
-            return _denial(rejection.reason, record, flow.request.method)
+        if len(body) > _MAX_POSTED_OCTETS:
+            raise Rejection(Reason.BODY_MALFORMED, f"the body has more than {_MAX_POSTED_OCTETS} octets")
+        jws = sign_posted_claims(action, body, time.time())
         return _response(200, jws, _JOSE, record, flow.request.method)
 
     def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record) -> None:
@@ -345,13 +408,12 @@ class JwsGate:
         kept = tuple(field for field in request.headers.fields if canonical_header_name(field[0]) != ours)
         request.headers.fields = (*kept, (TRANSACTION_HEADER.encode(), record.transaction_id.encode()))
         request.trailers = None
-        if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode) and not (
-            request.is_http2 or request.is_http3
-        ):
+        is_binary = request.is_http2 or request.is_http3
+        if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode) and not is_binary:
             # "GET http://other/ HTTP/1.1" would reach the upstream with another host than its Host header's.
             request.authority = ""
-        body = request.raw_content or b""
-        if (request.is_http2 or request.is_http3) and (body or "content-length" in request.headers):
+        body = request.raw_content
+        if is_binary and body is not None and (body or "content-length" in request.headers):
             # Without its length, an HTTP/1 upstream would read the body as a second request that nobody decided;
             # with another one, it would wait, or take the next request for the rest of this one.
             request.headers["content-length"] = str(len(body))
@@ -368,8 +430,26 @@ class JwsGate:
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if flow not in self.watched or flow.response is None:
             return
-        if flow.response.status_code == 101:
-            # No upgrade was asked for (core/sources.py refuses them): this would be a tunnel past the gate.
-            flow.kill()
-        elif (record := self._records.get(flow)) is not None:
+        record = self._records.get(flow)
+        if flow.response.status_code == 101 and not self._is_websocket(flow, record):
+            flow.kill()  # this would be a tunnel past the gate
+        elif record is not None:
             flow.response.headers[TRANSACTION_HEADER] = record.transaction_id
+            if record.forwarded:
+                flow.response.stream = _is_large(flow.response.data.headers.fields, unknown=True)
+
+    def _is_websocket(self, flow: http.HTTPFlow, record: _Record | None) -> bool:
+        """Whether a 101 is the answer to a WebSocket that the route allows, and mitmproxy will treat it as one."""
+        if record is None or not isinstance(record.decision, Allowed) or not record.decision.route.websocket:
+            return False
+        request, response = flow.request.headers, flow.response.headers if flow.response else http.Headers()
+        is_agreed = response.get("upgrade", "").lower() == request.get("upgrade", "").lower() == "websocket"
+        return is_agreed and request.get("sec-websocket-version") == "13" and bool(ctx.options.websocket)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """A request that ended before it was complete still leaves its record."""
+        record = self._records.get(flow)
+        if record is not None and not record.told:
+            with suppress(OSError):
+                detail = "the request is malformed, or ended before it was complete"
+                self._tell(flow, record, Rejected(Reason.REQUEST_UNSAFE, detail))

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mitmproxy import exceptions, master, options
-from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
+from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, tlsconfig
 
+from .connection import SidecarProxyserver
+from .dispatch import seal_manager
+from .gate import JwsGate
+from .lifecycle import Lifecycle, lean_process
 from .seal import install
 
 __all__ = ["RunSettings", "run"]
@@ -30,6 +33,7 @@ class RunSettings:
     tls_certificate: str | None = None
     ui: str = "none"
     replay_store: str = "memory"
+    drain_seconds: float = 30.0
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
@@ -38,9 +42,12 @@ class SidecarMaster(master.Master):
 
     def __init__(self, opts: options.Options) -> None:
         super().__init__(opts, with_termlog=True)
+        # It turns each line of the log into an event for add-ons, of which none here listens.
+        self._legacy_log_events.uninstall()
+        seal_manager(self.addons, fixed=True)
         self.addons.add(
             core.Core(),
-            proxyserver.Proxyserver(),
+            SidecarProxyserver(),
             next_layer.NextLayer(),
             tlsconfig.TlsConfig(),
             disable_h2c.DisableH2C(),
@@ -79,7 +86,7 @@ def _master_class(ui: str) -> type[master.Master]:
             return SidecarMaster
 
 
-def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> None:
+def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> JwsGate:
     """Raises OptionsError, for options and for the files alike."""
     opts.update(
         mode=[f"reverse:{settings.upstream}"],
@@ -99,25 +106,31 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Non
     if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
         raise exceptions.OptionsError("--set mode would take the place of --upstream; use --upstream")
     opts.set(*settings.mitmproxy_options)
+    if opts.deferred:
+        unknown = ", ".join(sorted(opts.deferred))
+        raise exceptions.OptionsError(f"--set {unknown}: mitmproxy has no such option here; check the spelling")
     gate.start()
+    return gate
 
 
 async def _serve(settings: RunSettings) -> int:
+    if settings.ui == "none":
+        lean_process()
     # As mitmproxy's own entry point does it: everything reaches its log handlers, which choose.
-    logging.getLogger().setLevel(logging.DEBUG)
+    logging.getLogger().setLevel(logging.DEBUG if settings.ui != "none" else logging.INFO)
     for chatty in ("asyncio", "hpack", "tornado", "quic", "urwid"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     opts = options.Options()
     the_master: Any = _master_class(settings.ui)(opts)
+    if settings.ui != "none":
+        seal_manager(the_master.addons, fixed=False)
     try:
-        _apply(opts, the_master, settings)
+        gate = _apply(opts, the_master, settings)
     except exceptions.OptionsError as error:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
     the_master.addons.add(_Announcer(the_master, settings))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, getattr(the_master, "prompt_for_exit", the_master.shutdown))
+    Lifecycle(the_master, gate, settings.drain_seconds).install()
     await the_master.run()
     return 0
 

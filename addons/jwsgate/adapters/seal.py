@@ -1,6 +1,6 @@
 """The end of the add-on chain, and how the gate is put into a master; the rules are in gate.py."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from mitmproxy import dns, hooks, http, tcp, udp
@@ -9,7 +9,9 @@ from mitmproxy.proxy import layer, layers
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
-from .gate import LAST_RESORT, JwsGate, log_fault
+from .dispatch import SealedAddonManager
+from .gate import LAST_RESORT, STANDING, JwsGate, log_fault
+from .http_layers import adopt
 
 __all__ = ["Seal", "install"]
 
@@ -29,47 +31,63 @@ class Seal:
     def _is_from_file(self, flow: http.HTTPFlow) -> bool:
         return not flow.live and flow not in self._gate.watched
 
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         if self._is_from_file(flow):
-            return
+            return None
         try:
-            self.close(flow)
-            self._gate.seal(flow)
+            self.close_first(flow)
+            return self._gate.seal(flow)
         except BaseException as error:
-            self._gate.forget(flow)
-            log_fault(error, "sealing")
+            flow.response = http.Response.make(*LAST_RESORT)
+            self._gate.fail(flow, error, "sealing")
+        return None
 
     def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         if self._is_from_file(flow):
             return None
+        flow.request.trailers = None  # they came after the decision
+        if self._is_released(flow):
+            return None  # its body has gone upstream as it came
         found = flow.response
-        flow.response = http.Response.make(*LAST_RESORT)
+        flow.response = STANDING
         try:
             return self._gate.release(flow, found)
         except BaseException as error:
             flow.response = http.Response.make(*LAST_RESORT)
-            self._gate.forget(flow)
-            log_fault(error, "releasing")
+            self._gate.fail(flow, error, "releasing")
         return None
 
-    def close(self, flow: http.HTTPFlow) -> None:
+    def close_first(self, flow: http.HTTPFlow) -> None:
+        """`close` for the first hook, after which the denial of what may still be released goes on standing."""
+        self.close(flow, may_stand=self._gate.is_open)
+
+    def close(self, flow: http.HTTPFlow, may_stand: Callable[[http.HTTPFlow], bool] = lambda _flow: False) -> None:
         """Deny what other add-ons have opened; runs after the whole chain too, however that ended."""
         if self._is_from_file(flow):
             return
-        flow.request.stream = False
         try:
-            must_close = self._gate.must_close(flow)
+            must_close = self._gate.must_close(flow) or (flow.response is STANDING and not may_stand(flow))
         except BaseException as error:
             must_close = True
             log_fault(error, "sealing")
         if must_close:
             flow.response = http.Response.make(*LAST_RESORT)
+        if flow.response is not None or not self._is_released(flow):
+            flow.request.stream = False  # mitmproxy breaks when it is to stream a request that has its answer
+
+    def _is_released(self, flow: http.HTTPFlow) -> bool:
+        try:
+            return self._gate.is_released(flow)
+        except BaseException as error:
+            log_fault(error, "sealing")
+        return False
 
     # What is not HTTP has no client ID and no JWS, so it does not pass.
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         if isinstance(nextlayer.layer, _raw_layers()) and nextlayer.context.client.transport_protocol == "tcp":
             nextlayer.layer = layers.HttpLayer(nextlayer.context, HTTPMode.transparent)
+        adopt(nextlayer.layer, self._gate)
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
         flow.messages[-1].content = b""
@@ -91,13 +109,20 @@ def install(master: Any) -> JwsGate:
     manager.chain.insert(0, gate)
     manager.register(gate)
     manager.add(seal)
+    if isinstance(manager, SealedAddonManager):
+        manager.trusted = gate, seal
+        manager.last = {HttpRequestHeadersHook.name: seal.close_first, HttpRequestHook.name: seal.close}
+        manager.forget_lookups()
+        return gate
     run_chain = manager.trigger_event
 
     async def trigger_event(event: hooks.Hook) -> None:
         try:
             await run_chain(event)
         finally:
-            if isinstance(event, HttpRequestHeadersHook | HttpRequestHook):
+            if isinstance(event, HttpRequestHeadersHook):
+                seal.close_first(event.flow)
+            elif isinstance(event, HttpRequestHook):
                 seal.close(event.flow)
 
     # No hook can do this: an add-on that raises AddonHalt ends the chain before the seal.

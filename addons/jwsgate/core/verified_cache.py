@@ -33,6 +33,8 @@ class VerifiedCache[K, E: Entry]:
         self._max_entries = max_entries
         self._max_octets = max_octets
         self.octets = 0
+        self.stored = 0
+        """How many entries were ever handed in: each is a JWS that had to be verified."""
         # The entry of a key, whether or not its times still hold. The dict's own method: it runs for each request.
         self.get: Callable[[K], E | None] = self._entries.get
 
@@ -41,6 +43,7 @@ class VerifiedCache[K, E: Entry]:
 
     def put(self, key: K, entry: E) -> None:
         """Keep an entry, and drop others as the bounds ask."""
+        self.stored += 1
         size = entry.octets + _ENTRY_OVERHEAD
         if size > self._max_octets or self._max_entries < 1:
             return

@@ -1,0 +1,239 @@
+"""One client's connection to the sidecar, and the listener that takes connections in.
+
+mitmproxy starts a task for each hook of each request. Here a hook whose add-ons have nothing to wait for is done on
+the spot, which is what most of the sidecar's speed comes from.
+"""
+
+import asyncio
+import collections
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
+
+from mitmproxy import ctx, flow
+from mitmproxy.addons import proxyserver
+from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs, server
+from mitmproxy.utils import asyncio_utils
+
+from .dispatch import SealedAddonManager
+from .http_layers import http_layer_of
+
+__all__ = ["SidecarProxyserver"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Connection(mode_servers.ProxyConnectionHandler):
+    """Runs the layers of one connection."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        manager: Any = self.master.addons
+        self._manager: SealedAddonManager = manager
+        self._events: collections.deque[events.Event] = collections.deque()
+        self._running = False
+        self._idle_since = time.monotonic()
+
+    async def server_event(self, event: events.Event) -> None:
+        self.feed(event)
+
+    def feed(self, event: events.Event) -> None:
+        """Give an event to the layers, after those that are under way."""
+        self._events.append(event)
+        if self._running:
+            return  # a task that started eagerly, from within a command
+        self._running = True
+        try:
+            while self._events:
+                self.timeout_watchdog.register_activity()
+                self._process(self._events.popleft())
+        finally:
+            self._running = False
+
+    def _process(self, event: events.Event) -> None:
+        try:
+            for command in self.layer.handle_event(event):
+                self._execute(command)
+        except Exception:
+            # The layers are in no state to go on. What has no answer yet gets none, and nothing more goes upstream.
+            logger.exception("jwsgate: a connection was closed because of an error in its layers")
+            for transport in list(self.transports.values()):
+                if transport.handler is not None:
+                    transport.handler.cancel("layers failed")
+
+    def _execute(self, command: commands.Command) -> None:
+        match command:
+            case commands.StartHook():
+                self._start_hook(command)
+            case commands.OpenConnection():
+                self.transports[command.connection] = server.ConnectionIO(
+                    handler=self._start_task(self.open_connection(command))
+                )
+            case commands.RequestWakeup():
+                self.wakeup_timer.add(self._start_task(self.wakeup(command)))
+            case commands.Log():
+                if command.level > logging.INFO:
+                    self.log(command.message, command.level)
+            case commands.ConnectionCommand() if command.connection not in self.transports:
+                pass  # closed in the meantime
+            case commands.SendData():
+                writer = self.transports[command.connection].writer
+                if writer is not None and not writer.is_closing():
+                    writer.write(command.data)
+            case commands.CloseTcpConnection():
+                self.close_connection(command.connection, command.half_close)
+            case commands.CloseConnection():
+                self.close_connection(command.connection)
+            case _:
+                raise RuntimeError(f"unknown command {command}")
+
+    def _start_task(self, work: Any) -> asyncio.Task[None]:
+        return asyncio_utils.create_task(work, name="connection", keep_ref=False, client=self.client.peername)
+
+    def _start_hook(self, hook: commands.StartHook) -> None:
+        waiting = self._manager.dispatch(hook)
+        data = hook.args()[0]
+        its_flow = data if isinstance(data, flow.Flow) else None
+        if waiting is not None or (its_flow is not None and its_flow.intercepted):
+            self._start_task(self._finish_hook(hook, waiting, its_flow)).add_done_callback(_KEPT.discard)
+        elif hook.blocking:
+            self._events.append(events.HookCompleted(hook))
+
+    async def _finish_hook(
+        self, hook: commands.StartHook, waiting: Awaitable[None] | None, its_flow: flow.Flow | None
+    ) -> None:
+        current = asyncio.current_task()
+        if current is not None:
+            _KEPT.add(current)
+        with self.timeout_watchdog.disarm():
+            if waiting is not None:
+                await waiting
+            if its_flow is not None:
+                await its_flow.wait_for_resume()
+        if hook.blocking:
+            self.feed(events.HookCompleted(hook))
+
+    async def drain_writers(self) -> None:
+        # Most of the time everything has gone out at once, and there is nothing to wait for.
+        for transport in self.transports.values():
+            writer: Any = transport.writer
+            if writer is not None and writer.transport.get_write_buffer_size():
+                await super().drain_writers()
+                return
+
+    def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
+        if level > logging.INFO:
+            super().log(message, level, exc_info)
+
+    # What the listener asks
+
+    def end_if_idle(self, now: float, first_seconds: float, next_seconds: float) -> None:
+        """End a connection that has been without a request for too long, whatever else arrives on it.
+
+        Args:
+            now: The monotonic time.
+            first_seconds: How long it may take to the first request, TLS handshake included.
+            next_seconds: How long from one request to the next.
+        """
+        http = http_layer_of(self.client)
+        if http is not None and http.busy:
+            self._idle_since = now
+        elif now - self._idle_since > (first_seconds if http is None or not http.used else next_seconds):
+            self._end()
+
+    def drain(self) -> None:
+        """End the connection after what is in flight: at once when nothing is."""
+        http = http_layer_of(self.client)
+        if http is not None and http.busy:
+            http.draining = True
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        transport = self.transports.get(self.client)
+        if transport is not None and transport.handler is not None:
+            transport.handler.cancel("ended by the gate")
+
+
+_SWEEP_SECONDS: Final = 1.0
+_KEEPALIVE_SECONDS: Final = 75.0
+_KEPT: set[asyncio.Task[Any]] = set()
+"""Tasks that nobody else refers to: the event loop itself does not keep them alive."""
+
+
+class SidecarProxyserver(proxyserver.Proxyserver):
+    """Listens on one TCP port, given as an address or as sockets that are bound already."""
+
+    # mitmproxy asks for add-ons by name.
+    name = "proxyserver"
+
+    def __init__(self, sockets: Sequence[socket.socket] = ()) -> None:
+        super().__init__()
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self._mode: mode_specs.ReverseMode | None = None
+
+    def running(self) -> None:
+        """Leaves `is_running` unset: mitmproxy would start listeners of its own when the mode changes."""
+
+    async def setup_servers(self) -> bool:
+        (spec,) = ctx.options.mode
+        mode = mode_specs.ProxyMode.parse(spec)
+        if not isinstance(mode, mode_specs.ReverseMode):
+            raise TypeError("a sidecar has one upstream")
+        self._mode = mode
+        try:
+            if self._sockets:
+                self._servers = [await asyncio.start_server(self._take_in, sock=each) for each in self._sockets]
+            else:
+                host, port = ctx.options.listen_host, ctx.options.listen_port
+                self._servers = [await asyncio.start_server(self._take_in, host or None, port, backlog=1024)]
+        except OSError as error:
+            logger.error("jwsgate: cannot listen: %s", error.strerror or error)
+            return False
+        self._sweeper = asyncio_utils.create_task(self._sweep(), name="sweeper", keep_ref=True)
+        return True
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for connection in list(self.connections.values()):
+                if isinstance(connection, _Connection):
+                    connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+
+    async def drain(self, seconds: float) -> int:
+        """Take nothing new in, and let what is in flight finish; returns how many connections were cut off.
+
+        Args:
+            seconds: How long that may take.
+        """
+        for listener in self._servers:
+            listener.close()
+        deadline = time.monotonic() + seconds
+        while self.connections and time.monotonic() < deadline:
+            for connection in list(self.connections.values()):
+                if isinstance(connection, _Connection):
+                    connection.drain()
+            await asyncio.sleep(0.05)
+        return len(self.connections)
+
+    def listen_addrs(self) -> list[Any]:
+        return [each.getsockname() for listener in self._servers for each in listener.sockets]
+
+    async def _take_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._mode is None:
+            writer.close()
+            return
+        connection = _Connection(ctx.master, reader, writer, ctx.options, self._mode)
+        connection.layer = layers.modes.ReverseProxy(connection.layer.context)
+        with self.register_connection(connection.client.id, connection):
+            await connection.handle_client()
+
+    def server_connect(self, data: Any) -> None:
+        super().server_connect(data)
+        for address in self.listen_addrs():
+            if data.server.address[:2] == address[:2]:
+                data.server.error = "the upstream is this gate itself"

@@ -1,0 +1,151 @@
+"""How hooks reach add-ons in a sealed master.
+
+mitmproxy looks each hook up in each add-on for each event, and forwards a request when an add-on raises or halts the
+chain. Here the functions of a hook are looked up once, nothing that one of them does keeps the others from their turn,
+and what must come last does.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mitmproxy import addonmanager, exceptions, hooks
+
+__all__ = ["SealedAddonManager", "seal_manager"]
+
+logger = logging.getLogger(__name__)
+
+_DEADLINE_SECONDS: Final = 10.0
+"""How long a hook of an add-on that is not ours may wait for something."""
+
+type _Functions = tuple[tuple[Callable[..., Any], bool], ...]
+"""The functions of a hook in their order, and whether each is ours."""
+
+
+class SealedAddonManager(addonmanager.AddonManager):
+    """An add-on manager that always comes to `last`. Made of mitmproxy's own with `seal_manager`."""
+
+    last: dict[str, Callable[[Any], None]]
+    """What runs after all add-ons, however they ended, by the name of the hook; it must not raise."""
+    trusted: tuple[object, ...]
+    """Add-ons that may wait as long as they like."""
+    _table: dict[str, _Functions]
+    _fixed: bool
+
+    def forget_lookups(self) -> None:
+        """To be called when the chain was changed other than by this class's methods."""
+        self._table.clear()
+
+    def register(self, addon: Any) -> Any:
+        self._table.clear()
+        return super().register(addon)
+
+    def add(self, *addons: Any) -> None:
+        super().add(*addons)
+        self._table.clear()
+
+    def remove(self, addon: Any) -> None:
+        super().remove(addon)
+        self._table.clear()
+
+    def clear(self) -> None:
+        super().clear()
+        self._table.clear()
+
+    def functions(self, name: str) -> _Functions:
+        """The functions that add-ons have for a hook."""
+        found = self._table.get(name)
+        if found is None:
+            every = ((getattr(addon, name, None), addon) for addon in addonmanager.traverse(self.chain))
+            found = tuple((function, addon in self.trusted) for function, addon in every if callable(function))
+            if self._fixed:
+                self._table[name] = found
+        return found
+
+    async def trigger_event(self, event: hooks.Hook) -> None:
+        waiting = self.dispatch(event)
+        if waiting is not None:
+            await waiting
+
+    def dispatch(self, event: hooks.Hook) -> Awaitable[None] | None:
+        """Run a hook at once, as far as no add-on has to be waited for; returns what is left to be awaited."""
+        name = event.name
+        functions = self.functions(name)
+        if not functions and name not in self.last:
+            return None
+        arguments = event.args()
+        for index, (function, _) in enumerate(functions):
+            try:
+                result = function(*arguments)
+            except BaseException as error:
+                if not self._goes_on(error):
+                    break
+                continue
+            if result is not None and inspect.isawaitable(result):
+                return self._dispatch_rest(name, arguments, functions, index, result)
+        self._finish(name, arguments)
+        return None
+
+    async def _dispatch_rest(
+        self, name: str, arguments: list[Any], functions: _Functions, index: int, result: Any
+    ) -> None:
+        try:
+            while True:
+                try:
+                    if result is not None and inspect.isawaitable(result):
+                        await self._waited_for(result, is_ours=functions[index][1])
+                except asyncio.CancelledError:
+                    current = asyncio.current_task()
+                    if current is not None and current.cancelling():
+                        raise
+                except BaseException as error:
+                    if not self._goes_on(error):
+                        return
+                index += 1
+                if index >= len(functions):
+                    return
+                try:
+                    result = functions[index][0](*arguments)
+                except BaseException as error:
+                    result = None
+                    if not self._goes_on(error):
+                        return
+        finally:
+            self._finish(name, arguments)
+
+    async def _waited_for(self, result: Awaitable[None], *, is_ours: bool) -> None:
+        if is_ours:
+            await result
+        else:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await result
+
+    def _goes_on(self, error: BaseException) -> bool:
+        """Whether the chain goes on after an add-on has raised."""
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise error
+        if isinstance(error, exceptions.AddonHalt):
+            return False
+        logger.error("Addon error: %r", error, exc_info=error if isinstance(error, Exception) else None)
+        return True
+
+    def _finish(self, name: str, arguments: list[Any]) -> None:
+        last = self.last.get(name)
+        if last is not None:
+            last(*arguments)
+
+
+def seal_manager(manager: addonmanager.AddonManager, *, fixed: bool) -> SealedAddonManager:
+    """Make a master's add-on manager a sealed one.
+
+    Args:
+        manager: The one that the master made for itself, which the master's parts already know.
+        fixed: Whether add-ons keep the hooks that they have, so that each needs to be looked up only once. The
+            user interfaces load and unload scripts beneath other add-ons, without telling the manager.
+    """
+    manager.__class__ = SealedAddonManager
+    sealed: Any = manager
+    sealed.last, sealed.trusted, sealed._table, sealed._fixed = {}, (), {}, fixed
+    return sealed  # type: ignore[no-any-return]

@@ -1,0 +1,421 @@
+"""mitmproxy's HTTP layers with what a gate in production needs of them besides.
+
+mitmproxy reads a refused upload to its end, has no limit for headers, stops at trailers, takes an upstream's interim
+answer for the final one, and tells its name and the upstream's address in its error pages. The classes here change
+that and nothing else. They are put in place of mitmproxy's own by `adopt`, layer by layer, as connections come in.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Generator
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+import h2.errors
+import h2.events
+import h2.stream
+from h11 import EndOfMessage
+from mitmproxy import flow, http, version
+from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, RegisterHttpConnection, SendHttp, is_h3_alpn
+from mitmproxy.proxy.layers.http._base import HttpConnection
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._hooks import (
+    HttpErrorHook,
+    HttpRequestHeadersHook,
+    HttpRequestHook,
+    HttpResponseHeadersHook,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Server
+
+from jwsgate.core.answers import ANSWERS, BACKSIDE, TRANSACTION_HEADER, Answer
+from jwsgate.core.reasons import Reason
+
+__all__ = ["GateHttpLayer", "Gatekeeper", "adopt", "http_layer_of"]
+
+type _Steps[T] = Generator[commands.Command, Any, T]
+
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n")
+_LINGER_SECONDS: Final = 2.0
+_LINGER_OCTETS: Final = 1024 * 1024
+_MITMPROXY: Final = b"Server: " + version.MITMPROXY.encode()
+_BAD_REQUEST: Final = ANSWERS[Reason.REQUEST_UNSAFE]
+
+
+class Gatekeeper(Protocol):
+    """What the layers ask the gate."""
+
+    max_header_octets: int
+    header_seconds: float
+
+    def answers_early(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
+        ...
+
+    def body_limit(self, flow: http.HTTPFlow) -> int | None:
+        """How many octets a body may have; None for any number."""
+        ...
+
+    def refuse(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
+        """Take an allowance back: what arrived since does not keep to it."""
+        ...
+
+    def transaction_id(self, flow: http.HTTPFlow) -> str | None:
+        """What the decision on a flow is filed under."""
+        ...
+
+    def refused_by_protocol(self, client: Client, reason: Reason, detail: str) -> str:
+        """Keep account of a request that no decision was made on; returns its transaction ID."""
+        ...
+
+
+_http_layers: WeakKeyDictionary[Client, "GateHttpLayer"] = WeakKeyDictionary()
+
+
+def http_layer_of(client: Client) -> "GateHttpLayer | None":
+    """The HTTP layer of a client's connection, once it has one."""
+    return _http_layers.get(client)
+
+
+def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
+    """Put ours in the place of mitmproxy's HTTP layer, which may lie beneath a TLS layer."""
+    while top is not None:
+        if type(top) is HttpLayer:
+            # The same object: mitmproxy's layers know each other, and nothing has happened in this one yet.
+            top.__class__ = GateHttpLayer
+            top.gate = gate  # type: ignore[attr-defined]
+            top.draining = top.used = False  # type: ignore[attr-defined]
+            _http_layers[top.context.client] = top  # type: ignore[assignment]
+            return
+        top = getattr(top, "child_layer", None)
+
+
+class GateHttpLayer(HttpLayer):
+    """Makes our kinds of connections and streams. Set `draining` to end the connection after what is in flight."""
+
+    gate: Gatekeeper
+    draining: bool
+    used: bool
+    """Whether there was a request yet."""
+
+    def _handle_event(self, event: events.Event) -> _Steps[None]:
+        if isinstance(event, events.Start):
+            alpn = self.context.client.alpn
+            if alpn == b"h2":
+                self.connections.setdefault(self.context.client, GateHttp2Server(self))
+            elif not is_h3_alpn(alpn):
+                self.connections.setdefault(self.context.client, GateHttp1Server(self))
+        yield from super()._handle_event(event)
+
+    def make_stream(self, stream_id: int) -> _Steps[None]:
+        self.used = True
+        stream = self.streams[stream_id] = GateHttpStream(self, stream_id)
+        yield from self.event_to_child(stream, events.Start())
+
+    def register_connection(self, command: RegisterHttpConnection) -> _Steps[None]:
+        below: Any = self.connections.get(command.connection)
+        while below is not None:
+            if type(below) is Http1Client:
+                below.__class__ = GateHttp1Client
+                below.state = below.read_headers
+                break
+            below = getattr(below, "child_layer", None)
+        yield from super().register_connection(command)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way in or out."""
+        server = self.connections.get(self.context.client)
+        return bool(self.streams) or (isinstance(server, GateHttp1Server) and server.head_since is not None)
+
+    def error_answer(self, event: ResponseProtocolError) -> tuple[Answer, str] | None:
+        """What a client is told of a failure, and the transaction ID; None when it cannot be told any more."""
+        stream = self.streams.get(event.stream_id)
+        its_flow: http.HTTPFlow | None = getattr(stream, "flow", None)
+        transaction = (its_flow and self.gate.transaction_id(its_flow)) or secrets.token_hex(12)
+        match event.code:
+            case ErrorCode.GENERIC_CLIENT_ERROR | ErrorCode.REQUEST_VALIDATION_FAILED | ErrorCode.DESTINATION_UNKNOWN:
+                return _BAD_REQUEST, transaction
+            case ErrorCode.REQUEST_TOO_LARGE:
+                return ANSWERS[Reason.BODY_TOO_LARGE], transaction
+            case _:
+                return (BACKSIDE, transaction) if event.code.http_status_code() is not None else None
+
+
+class GateHttpStream(HttpStream):
+    """One request and its response."""
+
+    def __init__(self, parent: GateHttpLayer, stream_id: int) -> None:
+        super().__init__(parent.context.fork(), stream_id)
+        self._gate = parent.gate
+        self._received = 0
+        self._answered_early = False
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> _Steps[None]:
+        steps = super().state_wait_for_request_headers(event)
+        reply = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            reply = yield command
+            if (
+                isinstance(command, HttpRequestHeadersHook)
+                and not event.end_stream
+                and self.flow.response is not None
+                and self.flow.error is None
+                and self._gate.answers_early(self.flow)
+            ):
+                steps.close()
+                yield from self._answer_early()
+                return
+
+    def _answer_early(self) -> _Steps[None]:
+        """Answer a denied request at once: its body is of no interest, and may be endless."""
+        if (yield from self.check_killed(True)):
+            return
+        self.flow.request.timestamp_end = time.time()
+        self.client_state = self.state_done
+        self._answered_early = True
+        yield HttpRequestHook(self.flow)
+        if (yield from self.check_killed(True)):
+            return
+        if self.flow.response is not None:  # the seal sees to it that there is one
+            self.flow.response.timestamp_start = time.time()
+            if not (self.flow.request.is_http2 or self.flow.request.is_http3):
+                self.flow.response.headers["Connection"] = "close"
+        yield HttpResponseHeadersHook(self.flow)
+        if (yield from self.check_killed(True)):
+            return
+        yield from self.send_response()
+
+    def state_done(self, event: events.Event) -> _Steps[None]:
+        if not self._answered_early:  # else what still arrives of the request is not looked at
+            yield from super().state_done(event)
+
+    def state_consume_request_body(self, event: events.Event) -> _Steps[None]:
+        if isinstance(event, RequestData) and (yield from self._is_too_large(event)):
+            return
+        yield from super().state_consume_request_body(event)
+
+    def state_stream_request_body(self, event: events.Event) -> _Steps[None]:
+        if isinstance(event, RequestData) and (yield from self._is_too_large(event)):
+            return
+        yield from super().state_stream_request_body(event)
+
+    def _is_too_large(self, event: RequestData) -> _Steps[bool]:
+        self._received += len(event.data)
+        limit = self._gate.body_limit(self.flow)
+        if limit is None or self._received <= limit:
+            return False
+        self._gate.refuse(self.flow, Reason.BODY_TOO_LARGE, f"the body has more than {limit} octets")
+        self.flow.error = flow.Error("the body is too large")
+        yield HttpErrorHook(self.flow)
+        if self.client_state == self.state_stream_request_body:
+            # The upstream has the start of it; without its end it is no request there either.
+            cut = RequestProtocolError(self.stream_id, "cut off", ErrorCode.CANCEL)
+            yield SendHttp(cut, self.context.server)
+        refusal = ResponseProtocolError(self.stream_id, "the body is too large", ErrorCode.REQUEST_TOO_LARGE)
+        yield SendHttp(refusal, self.context.client)
+        self.client_state = self.server_state = self.state_errored
+        self.flow.live = False
+        return True
+
+
+class _WithoutTrailers:
+    """A reader of h11's that lets no trailers through: RFC 9110 section 6.5.1 allows to drop them."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __call__(self, buffer: Any) -> Any:
+        event = self._reader(buffer)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+    def read_eof(self) -> Any:
+        return self._reader.read_eof()
+
+
+class _DropsTrailers(HttpConnection):
+    body_reader: Any
+
+    def read_body(self, event: events.Event) -> _Steps[None]:
+        if type(self.body_reader) is not _WithoutTrailers:
+            self.body_reader = _WithoutTrailers(self.body_reader)
+        yield from super().read_body(event)  # type: ignore[misc]
+
+
+class GateHttp1Server(_DropsTrailers, Http1Server):
+    """A client's HTTP/1 connection."""
+
+    def __init__(self, parent: GateHttpLayer) -> None:
+        super().__init__(parent.context.fork())
+        self._parent = parent
+        self._lingered = 0
+        self.head_since: float | None = None
+        """Since when the head of a request is incomplete, on the monotonic clock."""
+
+    def read_headers(self, event: events.Event) -> _Steps[None]:
+        while self.buf._data[:2] == b"\r\n" or self.buf._data[:1] == b"\n":
+            self.buf.maybe_extract_lines()  # RFC 9112 section 2.2: empty lines before a request are passed over
+        for command in super().read_headers(event):  # type: ignore[arg-type]
+            if isinstance(command, commands.SendData) and _MITMPROXY in command.data:
+                detail = "the request line, a header or the framing is malformed"
+                transaction = self._parent.gate.refused_by_protocol(self.conn, Reason.REQUEST_UNSAFE, detail)  # type: ignore[arg-type]
+                yield commands.SendData(self.conn, self._page(_BAD_REQUEST, transaction))
+            else:
+                yield command
+        if self.state != self.read_headers or not self.buf:
+            self.head_since = None
+        elif len(self.buf) > self._parent.gate.max_header_octets:
+            yield from self._refuse_head(Reason.HEADERS_TOO_LARGE, "the headers are larger than the gate reads")
+        elif self.head_since is None:
+            self.head_since = time.monotonic()
+            yield commands.RequestWakeup(self._parent.gate.header_seconds)
+
+    def _handle_event(self, event: Any) -> _Steps[None]:
+        if not isinstance(event, events.Wakeup):
+            yield from super()._handle_event(event)
+        elif self.state == self.linger:
+            yield from self.linger(event)
+        elif self.head_since is not None and self._is_overdue(self.head_since):
+            yield from self._refuse_head(Reason.REQUEST_TIMEOUT, "the headers did not arrive in time")
+
+    def _is_overdue(self, since: float) -> bool:
+        # The wake-up may be that of an earlier request on the same connection.
+        return time.monotonic() - since >= self._parent.gate.header_seconds - 0.1
+
+    def _refuse_head(self, reason: Reason, detail: str) -> _Steps[None]:
+        self.head_since = None
+        transaction = self._parent.gate.refused_by_protocol(self.conn, reason, detail)  # type: ignore[arg-type]
+        yield from self._refuse(ANSWERS[reason], transaction)
+
+    def send(self, event: Any) -> _Steps[None]:
+        if isinstance(event, ResponseProtocolError):
+            told = None if self.response else self._parent.error_answer(event)
+            if told is None or not self.conn.state & ConnectionState.CAN_WRITE:
+                yield commands.CloseConnection(self.conn)
+            else:
+                yield from self._refuse(*told)
+            return
+        if isinstance(event, ResponseHeaders) and self._parent.draining:
+            event.response.headers["Connection"] = "close"
+        yield from super().send(event)
+        if isinstance(event, ResponseEndOfMessage) and self.response_done and not self.request_done:
+            yield from self._linger()
+
+    def _page(self, answer: Answer, transaction: str) -> bytes:
+        body = answer.body
+        head = (
+            f"HTTP/1.1 {answer.status} {answer.message}\r\nContent-Type: application/json\r\n"
+            f"Cache-Control: no-store\r\n{TRANSACTION_HEADER}: {transaction}\r\n"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        is_head = self.request is not None and self.request.method == "HEAD"
+        return head.encode("ascii") + (b"" if is_head else body)
+
+    def _refuse(self, answer: Answer, transaction: str) -> _Steps[None]:
+        yield commands.SendData(self.conn, self._page(answer, transaction))
+        yield from self._linger()
+
+    def _linger(self) -> _Steps[None]:
+        """Let the client read the answer: closing while it still sends would make its system throw the answer away."""
+        self.state = self.linger
+        self.buf.maybe_extract_at_most(len(self.buf))
+        yield commands.CloseTcpConnection(self.conn, half_close=True)
+        yield commands.RequestWakeup(_LINGER_SECONDS)
+
+    def linger(self, event: events.Event) -> _Steps[None]:
+        """What a client still sends after its answer is not looked at."""
+        if isinstance(event, events.DataReceived):
+            self._lingered += len(event.data)
+            self.buf.maybe_extract_at_most(len(self.buf))
+            if self._lingered <= _LINGER_OCTETS:
+                return
+        self.state = self.done
+        yield commands.CloseConnection(self.conn)
+
+
+class GateHttp2Server(Http2Server):
+    """A client's HTTP/2 connection."""
+
+    def __init__(self, parent: GateHttpLayer) -> None:
+        super().__init__(parent.context.fork())
+        self._parent = parent
+
+    def _handle_event(self, event: events.Event) -> _Steps[None]:
+        if isinstance(event, ResponseProtocolError) and self._can_answer(event.stream_id):
+            told = self._parent.error_answer(event)
+            if told is not None:
+                yield from self._refuse(event.stream_id, *told)
+                return
+        yield from super()._handle_event(event)
+        if isinstance(event, ResponseEndOfMessage):
+            yield from self._end_upload(event.stream_id)
+
+    def _can_answer(self, stream_id: int) -> bool:
+        stream = self.h2_conn.streams.get(stream_id)
+        return self.is_open_for_us(stream_id) and stream is not None and not stream.state_machine.headers_sent
+
+    def _refuse(self, stream_id: int, answer: Answer, transaction: str) -> _Steps[None]:
+        self.h2_conn.send_headers(
+            stream_id,
+            [
+                (b":status", b"%d" % answer.status),
+                (b"content-type", b"application/json"),
+                (b"cache-control", b"no-store"),
+                (TRANSACTION_HEADER.lower().encode(), transaction.encode()),
+                (b"content-length", b"%d" % len(answer.body)),
+            ],
+        )
+        self.h2_conn.send_data(stream_id, answer.body, end_stream=True)
+        yield commands.SendData(self.conn, self.h2_conn.data_to_send())
+        yield from self._end_upload(stream_id)
+
+    def _end_upload(self, stream_id: int) -> _Steps[None]:
+        """RFC 9113 section 8.1: a client that is still sending is told that nobody reads it any more."""
+        stream = self.h2_conn.streams.get(stream_id)
+        if stream is not None and stream.state_machine.state is h2.stream.StreamState.HALF_CLOSED_LOCAL:
+            self.h2_conn.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+            self.streams.pop(stream_id, None)
+            yield commands.SendData(self.conn, self.h2_conn.data_to_send())
+
+    def handle_h2_event(self, event: h2.events.Event) -> _Steps[bool]:
+        if isinstance(event, h2.events.RequestReceived) and self._parent.draining:
+            # RFC 9113 section 8.7: the client knows that it can try again elsewhere.
+            self.h2_conn.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return False
+        return (yield from super().handle_h2_event(event))
+
+
+class GateHttp1Client(_DropsTrailers, Http1Client):
+    """An upstream's HTTP/1 connection; made of mitmproxy's by `__class__`, so that it has no members of its own."""
+
+    def read_headers(self, event: events.Event) -> _Steps[None]:
+        if self.request and isinstance(event, events.DataReceived):
+            while interim := _INTERIM.match(self.buf._data):
+                # RFC 9110 section 15.2: what follows is the answer. mitmproxy would take this for it.
+                self.buf.maybe_extract_at_most(interim.end())
+            if not self.buf:
+                return
+        yield from super().read_headers(event)  # type: ignore[arg-type]
+
+    def send(self, event: Any) -> _Steps[None]:
+        if isinstance(event, RequestHeaders) and not event.end_stream:
+            request = event.request
+            if (request.is_http2 or request.is_http3) and "content-length" not in request.headers:
+                # Without it, an HTTP/1 upstream would read the body as a second request that nobody decided.
+                request.headers["transfer-encoding"] = "chunked"
+        yield from super().send(event)

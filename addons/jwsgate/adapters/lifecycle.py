@@ -1,0 +1,95 @@
+"""Signals: SIGTERM and SIGINT let what is in flight finish, SIGHUP reads the files anew."""
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.utils import asyncio_utils
+
+from jwsgate.files.problems import ProblemsFound
+
+from .connection import SidecarProxyserver
+from .gate import JwsGate
+
+__all__ = ["Lifecycle", "lean_process"]
+
+logger = logging.getLogger(__name__)
+
+
+def lean_process() -> None:
+    """Leave out what mitmproxy does for its own developers and for its user interfaces; for this process only."""
+    # mitmproxy checks the type of each member of each message; under `python -O` it leaves that out as well.
+    http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]
+    # A log line names none of these, and looking them up takes longer than all else about it.
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a line of the log is of use when it is there
+
+
+class Lifecycle:
+    """Ends and reloads a running gate."""
+
+    def __init__(self, master: Any, gate: JwsGate, drain_seconds: float) -> None:
+        self._master = master
+        self._gate = gate
+        self._drain_seconds = drain_seconds
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+        self.draining = False
+
+    def install(self) -> None:
+        """Listen to the signals, in the running event loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def stop(self) -> None:
+        """Let what is in flight finish, then end; asked twice, end at once."""
+        server = self._master.addons.get("proxyserver")
+        if self.draining or not isinstance(server, SidecarProxyserver):
+            getattr(self._master, "prompt_for_exit", self._master.shutdown)()
+            return
+        self.draining = True
+        asyncio_utils.create_task(self._drain(server), name="drain", keep_ref=True)
+
+    async def _drain(self, server: SidecarProxyserver) -> None:
+        logger.info("jwsgate: stopping; requests in flight have %g s to finish", self._drain_seconds)
+        cut_off = await server.drain(self._drain_seconds)
+        if cut_off:
+            logger.warning("jwsgate: %d connections did not finish in time", cut_off)
+        self._master.shutdown()
+
+    def reload(self) -> None:
+        """Read the files anew, in a thread; what is wrong with them is logged, and the last good state stays."""
+        if self._reloading is not None:
+            self._reload_again = True
+            return
+        self._reloading = asyncio_utils.create_task(self._reload(), name="reload", keep_ref=True)
+
+    async def _reload(self) -> None:
+        try:
+            while True:
+                self._reload_again = False
+                await self._reload_once()
+                if not self._reload_again:
+                    return
+        finally:
+            self._reloading = None
+
+    async def _reload_once(self) -> None:
+        state = self._gate.state
+        try:
+            snapshot = await asyncio.get_running_loop().run_in_executor(None, state.read_files)
+        except ProblemsFound as error:
+            logger.error("jwsgate: not reloaded, revision %s stays in force:\n%s", state.revision, error)
+            return
+        except Exception as error:
+            logger.error("jwsgate: not reloaded, %s", type(error).__name__)
+            return
+        state.take_up(snapshot)
+        logger.info("jwsgate: reloaded, revision %s in force", snapshot.revision)

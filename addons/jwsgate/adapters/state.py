@@ -1,0 +1,133 @@
+"""What is in force: the snapshot, what was verified under it, and what was used up; and how options change it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mitmproxy import exceptions
+from mitmproxy.addonmanager import Loader
+
+from jwsgate.core.decision import JwsCache, Snapshot
+from jwsgate.core.replay import MemoryReplayStore, ReplayStore
+from jwsgate.core.verified_cache import VerifiedCache
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import ProblemsFound, Unfit
+
+from .replay_redis import RedisReplayStore
+from .unsafe_options import unsafe_options
+
+__all__ = ["GateState"]
+
+logger = logging.getLogger("jwsgate")
+
+_MEMORY: Final = "memory"
+
+type _Names = tuple[str, tuple[str, ...]]
+"""The files of a snapshot, as the options name them."""
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)  # no such user; as a path it is then told to be missing
+
+
+def _list_of(error: ProblemsFound) -> str:
+    count = len(error.problems)
+    return f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}"
+
+
+class GateState:
+    """Changes as a whole or not at all: all that can be refused comes before anything is taken up."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.cache: JwsCache = VerifiedCache()
+        self.replay_store: ReplayStore = MemoryReplayStore()
+        self._replay_store_name = _MEMORY
+        self._loaded_from: _Names | None = None
+        self._before: tuple[_Names | None, Snapshot | None] = None, None
+
+    def add_options(self, loader: Loader) -> None:
+        """Tell mitmproxy of the options read here."""
+        loader.add_option("jwsgate_portal", str, "", "Portal export: the applications and their certificates.")
+        loader.add_option("jwsgate_policy", Sequence[str], [], "Policy files: routes and what each demands.")
+        loader.add_option(
+            "jwsgate_replay_store",
+            str,
+            _MEMORY,
+            "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
+        )
+
+    def configure(self, options: Any) -> None:
+        """Refuse unsafe options, load the files when they were named anew.
+
+        Raises:
+            mitmproxy.exceptions.OptionsError: and mitmproxy puts the previous options back.
+        """
+        if found := unsafe_options(options):
+            raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
+        names = options.jwsgate_portal, tuple(options.jwsgate_policy)
+        snapshot = self.snapshot if names == self._loaded_from else self._load(names)
+        store = self._open_replay_store(options.jwsgate_replay_store)
+        if snapshot is not self.snapshot:
+            self._before = self._loaded_from, self.snapshot
+            self._loaded_from = names
+            self._take_up(snapshot)
+        self._replay_store_name, self.replay_store = store
+
+    def read_files(self) -> Snapshot:
+        """Read the files of the snapshot in force anew; takes nothing up, so that any thread may do it.
+
+        Raises:
+            ProblemsFound: with every problem of every file.
+        """
+        portal, policies = self._loaded_from or ("", ())
+        return load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
+
+    @property
+    def revision(self) -> str | None:
+        """The revision in force."""
+        return None if self.snapshot is None else self.snapshot.revision
+
+    def take_up(self, snapshot: Snapshot) -> None:
+        """Put a newly read snapshot in force, from the next request on."""
+        if self.snapshot is None or snapshot.revision != self.snapshot.revision:
+            self._take_up(snapshot)
+
+    def _take_up(self, snapshot: Snapshot | None) -> None:
+        self.snapshot = snapshot
+        self.cache = VerifiedCache()  # the old entries can never be met again
+
+    def _open_replay_store(self, name: str) -> tuple[str, ReplayStore]:
+        if name == self._replay_store_name:
+            return name, self.replay_store
+        try:
+            return name, MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
+        except Unfit as error:
+            raise exceptions.OptionsError(f"jwsgate_replay_store {error} ({error.remedy})") from None
+
+    def _load(self, names: _Names) -> Snapshot | None:
+        portal, policies = names
+        if not portal or not policies:
+            raise exceptions.OptionsError(
+                "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
+            )
+        try:
+            snapshot = load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
+        except ProblemsFound as error:
+            if names == self._before[0]:
+                # mitmproxy puts refused options back: what was in force with them is so again, whatever the files say.
+                logger.error(_list_of(error))
+                return self._before[1]
+            raise exceptions.OptionsError(_list_of(error)) from None
+        logger.info(
+            "jwsgate: revision %s: %d applications, %d routes",
+            snapshot.revision,
+            len(snapshot.portal.applications),
+            len(snapshot.router),
+        )
+        return snapshot
