@@ -145,7 +145,7 @@ end
 function request()
     if sent >= #requests and not {again} then ran_out = 1 end
     sent = sent + 1
-    return requests[(sent - 1) % #requests + 1]
+    return requests[({first} + sent - 1) % #requests + 1]
 end
 """
 
@@ -250,10 +250,11 @@ class Bench:
         """One measurement, looked through; with `again`, so many fresh JWS are sent over and over."""
         request = ""
         if contestant.jws is None:
-            start = contestant.taken % again if again else contestant.taken
+            start = 0 if again else contestant.taken
             stop = again or start + int(contestant.fastest * (seconds + 0.5) * 1.5)
             self.fresh.ensure(stop)
-            places = {"file": self.fresh.file, "start": start, "stop": stop, "again": str(bool(again)).lower()}
+            places = {"file": self.fresh.file, "start": start, "stop": stop}
+            places |= {"first": contestant.taken if again else 0, "again": str(bool(again)).lower()}
             request = LUA_FRESH.format(**places)
         script = self.directory / "load.lua"
         script.write_text(LUA.format(client_id=CLIENT_ID, jws=contestant.jws or "", request=request))
