@@ -1,7 +1,6 @@
 """Who is told of decisions: the log, and whatever else keeps account of them (records.py)."""
 
 import logging
-import secrets
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -11,6 +10,7 @@ from mitmproxy import connection, http
 from jwsgate.core.decision import Allowed, Rejected
 from jwsgate.core.reasons import Reason
 
+from .random_pool import random_hex
 from .records import DecisionRecord, RecordSink
 
 __all__ = ["Accounts", "new_transaction_id"]
@@ -21,7 +21,7 @@ logger.setLevel(logging.INFO)  # mitmproxy's root logger takes in everything, an
 
 def new_transaction_id() -> str:
     """24 hex digits, as API Connect has them."""
-    return secrets.token_hex(12)
+    return random_hex(12)
 
 
 def _peer(client: connection.Client) -> str:

@@ -24,6 +24,10 @@ type _Functions = tuple[tuple[Callable[..., Any], bool], ...]
 """The functions of a hook in their order, and whether each is ours."""
 
 
+class _Hung(Exception):
+    """An add-on that waits for too long."""
+
+
 class SealedAddonManager(addonmanager.AddonManager):
     """An add-on manager that always comes to `last`. Made of mitmproxy's own with `seal_manager`."""
 
@@ -96,11 +100,10 @@ class SealedAddonManager(addonmanager.AddonManager):
                 try:
                     if result is not None and inspect.isawaitable(result):
                         await self._waited_for(result, is_ours=functions[index][1])
-                except asyncio.CancelledError:
-                    current = asyncio.current_task()
-                    if current is not None and current.cancelling():
-                        raise
                 except BaseException as error:
+                    current = asyncio.current_task()
+                    if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+                        raise  # here it is real: the task is being ended
                     if not self._goes_on(error):
                         return
                 index += 1
@@ -119,17 +122,23 @@ class SealedAddonManager(addonmanager.AddonManager):
         if is_ours:
             await result
         else:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                await result
+            try:
+                async with asyncio.timeout(_DEADLINE_SECONDS) as deadline:
+                    await result
+            except TimeoutError:
+                if deadline.expired():
+                    raise _Hung(f"an add-on took longer than {_DEADLINE_SECONDS:g} s") from None
+                raise
 
     def _goes_on(self, error: BaseException) -> bool:
-        """Whether the chain goes on after an add-on has raised."""
+        """Whether the chain goes on after an add-on has raised. When it does not, nothing is released."""
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise error
         if isinstance(error, exceptions.AddonHalt):
             return False
-        logger.error("Addon error: %r", error, exc_info=error if isinstance(error, Exception) else None)
-        return True
+        goes_on = isinstance(error, Exception) and not isinstance(error, exceptions.OptionsError | _Hung)
+        logger.error("Addon error: %r", error, exc_info=error if goes_on else None)
+        return goes_on
 
     def _finish(self, name: str, arguments: list[Any]) -> None:
         last = self.last.get(name)

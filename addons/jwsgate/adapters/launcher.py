@@ -13,7 +13,8 @@ from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, tlsconfi
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
 from .gate import JwsGate
-from .lifecycle import Lifecycle, lean_process
+from .lean import lean_process
+from .lifecycle import Lifecycle
 from .seal import install
 
 __all__ = ["RunSettings", "run"]
@@ -122,8 +123,6 @@ async def _serve(settings: RunSettings) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     opts = options.Options()
     the_master: Any = _master_class(settings.ui)(opts)
-    if settings.ui != "none":
-        seal_manager(the_master.addons, fixed=False)
     try:
         gate = _apply(opts, the_master, settings)
     except exceptions.OptionsError as error:

@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import signal
-import sys
 from typing import Any
 
-from mitmproxy import http
 from mitmproxy.utils import asyncio_utils
 
 from jwsgate.files.problems import ProblemsFound
@@ -14,20 +12,9 @@ from jwsgate.files.problems import ProblemsFound
 from .connection import SidecarProxyserver
 from .gate import JwsGate
 
-__all__ = ["Lifecycle", "lean_process"]
+__all__ = ["Lifecycle"]
 
 logger = logging.getLogger(__name__)
-
-
-def lean_process() -> None:
-    """Leave out what mitmproxy does for its own developers and for its user interfaces; for this process only."""
-    # mitmproxy checks the type of each member of each message; under `python -O` it leaves that out as well.
-    http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]
-    # A log line names none of these, and looking them up takes longer than all else about it.
-    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
-        setattr(logging, name, False)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a line of the log is of use when it is there
 
 
 class Lifecycle:

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from mitmproxy import dns, hooks, http, tcp, udp
+from mitmproxy import dns, http, tcp, udp
 from mitmproxy.net.dns import response_codes
 from mitmproxy.proxy import layer, layers
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
-from .dispatch import SealedAddonManager
+from .dispatch import SealedAddonManager, seal_manager
 from .gate import LAST_RESORT, STANDING, JwsGate, log_fault
 from .http_layers import adopt
 
@@ -109,22 +109,8 @@ def install(master: Any) -> JwsGate:
     manager.chain.insert(0, gate)
     manager.register(gate)
     manager.add(seal)
-    if isinstance(manager, SealedAddonManager):
-        manager.trusted = gate, seal
-        manager.last = {HttpRequestHeadersHook.name: seal.close_first, HttpRequestHook.name: seal.close}
-        manager.forget_lookups()
-        return gate
-    run_chain = manager.trigger_event
-
-    async def trigger_event(event: hooks.Hook) -> None:
-        try:
-            await run_chain(event)
-        finally:
-            if isinstance(event, HttpRequestHeadersHook):
-                seal.close_first(event.flow)
-            elif isinstance(event, HttpRequestHook):
-                seal.close(event.flow)
-
-    # No hook can do this: an add-on that raises AddonHalt ends the chain before the seal.
-    manager.trigger_event = trigger_event
+    sealed = manager if isinstance(manager, SealedAddonManager) else seal_manager(manager, fixed=False)
+    sealed.trusted = gate, seal
+    sealed.last = {HttpRequestHeadersHook.name: seal.close_first, HttpRequestHook.name: seal.close}
+    sealed.forget_lookups()
     return gate

@@ -1,0 +1,84 @@
+"""Where mitmproxy spends most of a request's time, done with less; only in a process that is a sidecar alone.
+
+Each replacement answers what the original answers (tests/test_lean.py holds them against each other).
+"""
+
+import logging
+import sys
+from typing import Any
+
+from mitmproxy import connection, flow, http
+from mitmproxy.proxy import context
+
+from .random_pool import random_hex
+
+__all__ = ["lean_process"]
+
+
+class _Ids:
+    """Stands in for the module `uuid` where mitmproxy only wants the text of a random UUID (RFC 9562 section 5.4)."""
+
+    @staticmethod
+    def uuid4() -> str:
+        text = random_hex(16)
+        variant = "89ab"[int(text[16], 16) & 3]
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+def _octets(name: Any) -> bytes:
+    if isinstance(name, str):
+        return name.encode("utf-8", "surrogateescape").lower()
+    if isinstance(name, bytes):
+        return name.lower()
+    raise TypeError(f"header names are text or octets, not {type(name).__name__}")
+
+
+def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
+    wanted = _octets(name)
+    return [value.decode("utf-8", "surrogateescape") for key, value in self.fields if key.lower() == wanted]
+
+
+def _getitem(self: http.Headers, name: str | bytes) -> str:
+    values = _get_all(self, name)
+    if not values:
+        raise KeyError(name)
+    return values[0] if len(values) == 1 else ", ".join(values)
+
+
+def _get(self: http.Headers, name: str | bytes, default: Any = None) -> Any:
+    values = _get_all(self, name)
+    return ", ".join(values) if values else default
+
+
+def _contains(self: http.Headers, name: object) -> bool:
+    wanted = _octets(name)
+    return any(key.lower() == wanted for key, _ in self.fields)
+
+
+def _fork(self: context.Context) -> context.Context:
+    # The original makes a server of its own first, only to drop it.
+    fork = context.Context.__new__(context.Context)
+    fork.client, fork.options, fork.server = self.client, self.options, self.server
+    fork.layers = self.layers.copy()
+    return fork
+
+
+def lean_process() -> None:
+    """Leave out what mitmproxy does for its developers and user interfaces, and do the rest with less."""
+    # mitmproxy checks the type of each member of each message; under `python -O` it leaves that out as well.
+    http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]
+    for name, replacement in (
+        ("get_all", _get_all),
+        ("__getitem__", _getitem),
+        ("get", _get),
+        ("__contains__", _contains),
+    ):
+        setattr(http.Headers, name, replacement)
+    for module in (flow, connection):
+        setattr(module, "uuid", _Ids)  # noqa: B010 - not a name of the modules' own
+    context.Context.fork = _fork  # type: ignore[method-assign]
+    # A log line names none of these, and looking them up takes longer than all else about it.
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a line of the log is of use when it is there
