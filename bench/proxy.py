@@ -383,7 +383,10 @@ def bench_running(directory: Path) -> Iterator[Bench]:
 
     def nginx(port: int) -> list[str]:
         config.write_text(NGINX.format(directory=directory, port=port, body=BODY))
-        return pinned(cores[0], ["nginx", "-p", str(directory), "-e", f"{directory}/nginx.log", "-c", str(config)])
+        return pinned(
+            cores[0],
+            [which("nginx") or "nginx", "-p", str(directory), "-e", f"{directory}/nginx.log", "-c", str(config)],
+        )
 
     with gates.running(nginx, env=os.environ, directory=directory, name="nginx") as upstream:
         fresh = FreshJws(directory / "fresh.jws", material.private_pem(key))
@@ -598,6 +601,16 @@ def transfer(port: int, fields: dict[str, str], upload: int, download: int) -> i
         return received
 
 
+def missing_packages() -> str:
+    """The Debian packages to install first, separated by spaces."""
+    return " ".join(package for program, package in PROGRAMS.items() if which(program) is None)
+
+
+def which(program: str) -> str | None:
+    """The path of a program; Debian's nginx lies where only root looks."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
 def about(bench: Bench, arguments: argparse.Namespace) -> str:
     """What was measured with what."""
     load = f"{arguments.connections} connections"
@@ -625,10 +638,10 @@ def main() -> None:
     if arguments.quick:
         arguments.rounds = arguments.seconds = 1
         first, arguments.requests, arguments.megabytes = 500, 2_000, 20
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if missing:
-        sys.exit(f"bench/proxy.py needs the Debian packages: apt-get install {' '.join(missing)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/proxy.py: ended by SIGTERM"))
+    if missing := missing_packages():
+        sys.exit(f"bench/proxy.py needs wrk and nginx: apt-get install {missing}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("bench/proxy.py: ended by a signal"))
     try:
         with tempfile.TemporaryDirectory(prefix="jwsgate-bench-") as place, bench_running(Path(place)) as bench:
             print(about(bench, arguments))
