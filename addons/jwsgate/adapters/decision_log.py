@@ -1,0 +1,40 @@
+"""One line in the log for each decision, for people who watch the gate; audit.py keeps account."""
+
+import logging
+from typing import Final
+
+from .records import DecisionRecord
+
+__all__ = ["REJECTION_LEVELS", "DecisionLog"]
+
+logger = logging.getLogger(__name__)
+
+REJECTION_LEVELS: Final[dict[str, int | None]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "off": None,
+}
+"""The values of `--rejection-log-level`."""
+
+
+class DecisionLog:
+    """A `RecordSink`. Nothing that the client sent is logged: an unprintable octet could break the log, or forge it."""
+
+    def __init__(self, rejection_level: int | None = logging.INFO) -> None:
+        """`rejection_level` None leaves rejections out. What is allowed is logged at INFO."""
+        self._rejection_level = rejection_level
+
+    def record(self, record: DecisionRecord) -> None:
+        """Log a decision. Never raises, as `logging` tells its own faults on standard error."""
+        if record.reason is None:
+            logger.info("jwsgate: %s allowed on route %s", record.transaction_id, record.route)
+        elif self._rejection_level is not None:
+            logger.log(
+                self._rejection_level,
+                "jwsgate: %s rejected: %s: %s",
+                record.transaction_id,
+                record.reason,
+                record.detail,
+            )
