@@ -23,13 +23,13 @@ class DecisionLog:
     """A `RecordSink`. Nothing that the client sent is logged: an unprintable octet could break the log, or forge it."""
 
     def __init__(self, rejection_level: int | None = logging.INFO) -> None:
-        """`rejection_level` None leaves rejections out. What is allowed is logged at INFO."""
+        """`rejection_level` None leaves rejections out. What is allowed is logged at DEBUG."""
         self._rejection_level = rejection_level
 
     def record(self, record: DecisionRecord) -> None:
         """Log a decision. Never raises, as `logging` tells its own faults on standard error."""
         if record.reason is None:
-            logger.info("jwsgate: %s allowed on route %s", record.transaction_id, record.route)
+            logger.debug("jwsgate: %s allowed on route %s", record.transaction_id, record.route)
         elif self._rejection_level is not None:
             logger.log(
                 self._rejection_level,
