@@ -25,6 +25,10 @@ def _split_listen(_context: click.Context, _parameter: click.Parameter, value: s
     return match["ipv6"] or match["host"], int(match["port"])
 
 
+def _split_admin(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    return _split_listen(context, parameter, value) if value else None
+
+
 def _check_upstream(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     if not value:
         return None
@@ -116,6 +120,31 @@ def main() -> None:
     help="Where single_use routes remember what was used: this process, or redis://HOST[:PORT][/DB].",
 )
 @click.option(
+    "--admin",
+    envvar="JWSGATE_ADMIN",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    callback=_split_admin,
+    help="Where /metrics, /livez and /readyz are answered; nowhere if not said.",
+)
+@click.option(
+    "--audit",
+    envvar="JWSGATE_AUDIT",
+    show_envvar=True,
+    metavar="PATH|-",
+    default="",
+    help="File for one JSON line per decision; - is standard output.",
+)
+@click.option(
+    "--rejection-log-level",
+    envvar="JWSGATE_REJECTION_LOG_LEVEL",
+    show_envvar=True,
+    type=click.Choice(["debug", "info", "warning", "error", "off"]),
+    default="info",
+    show_default=True,
+    help="Level at which the log tells of rejections.",
+)
+@click.option(
     "--set",
     "mitmproxy_options",
     envvar="JWSGATE_SET",
@@ -140,6 +169,9 @@ def run_command(
     tls_cert: str | None,
     ui: str,
     replay_store: str,
+    admin: tuple[str, int] | None,
+    audit: str,
+    rejection_log_level: str,
     mitmproxy_options: tuple[str, ...],
     demo: bool,
 ) -> None:
@@ -155,6 +187,9 @@ def run_command(
         tls_certificate=tls_cert,
         ui=ui,
         replay_store=replay_store,
+        admin=admin,
+        audit=audit,
+        rejection_log_level=rejection_log_level,
         mitmproxy_options=mitmproxy_options,
     )
     if demo:

@@ -1,22 +1,22 @@
-"""Who is told of decisions: the log, and whatever else keeps account of them (records.py)."""
+"""Who is told of decisions: audit log, log and metrics. Each request leaves one record with all of them."""
 
-import logging
-import time
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
-from mitmproxy import connection, http
+from mitmproxy import connection, exceptions, http
+from mitmproxy.addonmanager import Loader
 
 from jwsgate.core.decision import Allowed, Rejected
 from jwsgate.core.reasons import Reason
+from jwsgate.core.trace import trace_id_of
+from jwsgate.files.problems import Unfit
 
+from .audit import AuditLog
+from .decision_log import REJECTION_LEVELS, DecisionLog
+from .metrics import Metrics
 from .random_pool import random_hex
 from .records import DecisionRecord, RecordSink
 
 __all__ = ["Accounts", "new_transaction_id"]
-
-logger: Final = logging.getLogger(__name__)
-logger.setLevel(logging.INFO)  # mitmproxy's root logger takes in everything, and each line costs before it is dropped
 
 
 def new_transaction_id() -> str:
@@ -29,65 +29,117 @@ def _peer(client: connection.Client) -> str:
     return str(peername[0]) if peername else ""
 
 
+def _record(
+    flow: http.HTTPFlow, decision: Allowed | Rejected, transaction_id: str, now: float, seconds: float, cached: bool
+) -> DecisionRecord:
+    reason, detail, thumbprint, alg = None, "", None, None
+    if isinstance(decision, Allowed):
+        alg = decision.alg
+        if decision.certificate is not None:
+            thumbprint = decision.certificate.thumbprint
+    else:
+        reason, detail = decision.reason, decision.detail
+    data = flow.request.data
+    return DecisionRecord(
+        time=now,
+        duration=seconds,
+        transaction_id=transaction_id,
+        method=data.method.decode("latin-1"),
+        path=data.path.partition(b"?")[0].decode("latin-1"),
+        peer=_peer(flow.client_conn),
+        reason=reason,
+        detail=detail,
+        route=decision.route.name if decision.route else None,
+        client_id=decision.client_id,
+        application=decision.application.name if decision.application else None,
+        thumbprint=thumbprint,
+        alg=alg,
+        cached=cached and thumbprint is not None,
+        trace_id=trace_id_of(data.headers.fields),
+    )
+
+
 class Accounts:
-    """Makes the record of each decision and hands it to every sink."""
+    """Makes the record of each decision and gives it to all who keep account."""
 
     def __init__(self) -> None:
-        self.sinks: list[RecordSink] = []
+        self.log: RecordSink = DecisionLog()
+        self.audit: AuditLog | None = None
+        self.metrics: Metrics | None = None
+        self._audit_path = ""
 
-    def decided(
-        self, flow: http.HTTPFlow, decision: Allowed | Rejected, transaction_id: str, seconds: float, cached: bool
-    ) -> None:
-        """Keep account of a decision that took so many seconds.
-
-        Raises:
-            OSError: when a sink could not keep it; the others have it all the same.
-        """
-        reason, detail, thumbprint, alg = None, "", None, None
-        # Nothing that the client sent is logged: an unprintable octet could break the log, or forge it.
-        if isinstance(decision, Allowed):
-            logger.debug("jwsgate: %s allowed on route %s", transaction_id, decision.route.name)
-            alg = decision.alg
-            if decision.certificate is not None:
-                thumbprint = decision.certificate.thumbprint
-        else:
-            reason, detail = decision.reason, decision.detail
-            logger.info("jwsgate: %s rejected: %s: %s", transaction_id, reason, detail)
-        if not self.sinks:
-            return
-        self._give(
-            DecisionRecord(
-                time=time.time(),
-                duration=seconds,
-                transaction_id=transaction_id,
-                method=flow.request.data.method.decode("latin-1"),
-                path=flow.request.data.path.partition(b"?")[0].decode("latin-1"),
-                peer=_peer(flow.client_conn),
-                reason=reason,
-                detail=detail,
-                route=decision.route.name if decision.route else None,
-                client_id=decision.client_id,
-                application=decision.application.name if decision.application else None,
-                thumbprint=thumbprint,
-                alg=alg,
-                cached=cached,
-            )
+    def add_options(self, loader: Loader) -> None:
+        """Tell mitmproxy of the options read here."""
+        loader.add_option("jwsgate_audit", str, "", "File for one JSON line per decision; - is standard output.")
+        loader.add_option(
+            "jwsgate_rejection_log_level",
+            str,
+            "info",
+            "Log level of rejections; off leaves them out.",
+            choices=list(REJECTION_LEVELS),
         )
 
-    def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
+    def configure(self, options: Any) -> None:
+        """Take up the options.
+
+        Raises:
+            mitmproxy.exceptions.OptionsError: when the audit file cannot be opened; nothing has changed then.
+        """
+        path = options.jwsgate_audit
+        if path != self._audit_path:
+            try:
+                audit = AuditLog(path) if path else None
+            except Unfit as error:
+                raise exceptions.OptionsError(f"jwsgate_audit {error} ({error.remedy})") from None
+            if self.audit is not None:
+                self.audit.close()
+            self.audit, self._audit_path = audit, path
+        self.log = DecisionLog(REJECTION_LEVELS[options.jwsgate_rejection_log_level])
+
+    def decided(
+        self,
+        flow: http.HTTPFlow,
+        decision: Allowed | Rejected,
+        transaction_id: str,
+        now: float,
+        seconds: float,
+        cached: bool,
+    ) -> Allowed | Rejected:
+        """Keep account of a decision that was made at `now` (Unix seconds) in so many seconds.
+
+        Returns the decision that holds: an allowed request is rejected when its audit record cannot be written
+        and its route's policy does not say otherwise.
+        """
+        record = _record(flow, decision, transaction_id, now, seconds, cached)
+        if not self._is_audited(record) and isinstance(decision, Allowed) and decision.route.audit_failure == "deny":
+            detail = "the audit record could not be written"
+            route, client_id, application = decision.route, decision.client_id, decision.application
+            decision = Rejected(Reason.AUDIT_UNAVAILABLE, detail, route, client_id, application)
+            record = _record(flow, decision, transaction_id, now, seconds, cached)
+        self._count(record)
+        return decision
+
+    def refused_by_protocol(self, client: connection.Client, now: float, reason: Reason, detail: str) -> str:
         """Keep account of a request that never came to a decision; returns its transaction ID."""
         transaction_id = new_transaction_id()
-        logger.info("jwsgate: %s rejected: %s: %s", transaction_id, reason, detail)
-        with suppress(OSError):
-            self._give(DecisionRecord(time.time(), 0.0, transaction_id, "", "", _peer(client), reason, detail))
+        record = DecisionRecord(now, 0.0, transaction_id, "", "", _peer(client), reason, detail)
+        self._is_audited(record)
+        self._count(record)
+        if self.metrics is not None:
+            self.metrics.protocol_refused()
         return transaction_id
 
-    def _give(self, record: DecisionRecord) -> None:
-        failure = None
-        for sink in self.sinks:
+    def _is_audited(self, record: DecisionRecord) -> bool:
+        if self.audit is not None:
             try:
-                sink.record(record)
-            except OSError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+                self.audit.record(record)
+            except OSError:
+                if self.metrics is not None:
+                    self.metrics.audit_failed()
+                return False
+        return True
+
+    def _count(self, record: DecisionRecord) -> None:
+        self.log.record(record)
+        if self.metrics is not None:
+            self.metrics.record(record)

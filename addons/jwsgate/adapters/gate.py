@@ -148,6 +148,7 @@ class JwsGate:
 
     def load(self, loader: Loader) -> None:
         self.state.add_options(loader)
+        self.accounts.add_options(loader)
         loader.add_option(
             "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
         )
@@ -172,6 +173,7 @@ class JwsGate:
         """
         if self._started:
             self.state.configure(ctx.options)
+            self.accounts.configure(ctx.options)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
 
@@ -215,12 +217,14 @@ class JwsGate:
             record.denial = flow.response = _response(answer.status, answer.body, _JSON, record, method)
             flow.marked = ":no_entry:"
             flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
-            with suppress(OSError):
+            if not record.told:
                 self._tell(flow, record, decision)
 
-    def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> None:
+    def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> Allowed | Rejected:
+        """Have a decision put on record; returns the one that holds (`Accounts.decided`)."""
         record.told = True
-        self.accounts.decided(flow, decision, record.transaction_id, record.duration, record.cached)
+        transaction_id, seconds, cached = record.transaction_id, record.duration, record.cached
+        return self.accounts.decided(flow, decision, transaction_id, time.time(), seconds, cached)
 
     def fail(self, flow: http.HTTPFlow, error: BaseException, doing: str) -> None:
         """Put a rejection in place of what was decided on a flow, so that nothing can release it any more."""
@@ -256,7 +260,7 @@ class JwsGate:
         if record is not None and not isinstance(record.decision, Rejected):
             decision = record.decision
             route, client_id, application = decision.route, decision.client_id, decision.application
-            record.released = False
+            record.released = record.told = False
             self._settle(flow, record, Rejected(reason, detail, route, client_id, application))
 
     def transaction_id(self, flow: http.HTTPFlow) -> str | None:
@@ -266,7 +270,7 @@ class JwsGate:
 
     def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
         """Keep account of a request that no decision was made on; returns its transaction ID."""
-        return self.accounts.refused_by_protocol(client, reason, detail)
+        return self.accounts.refused_by_protocol(client, time.time(), reason, detail)
 
     # Releasing, for Seal
 
@@ -377,23 +381,13 @@ class JwsGate:
                         route, client_id, application = decision.route, decision.client_id, decision.application
                         decision = Rejected(error.reason, error.detail, route, client_id, application)
         if isinstance(decision, Allowed):
-            decision = self._recorded(flow, record, decision)
+            decision = self._tell(flow, record, decision)
         self._settle(flow, record, decision)
         if isinstance(decision, Allowed):
             record.released = True
             record.forwarded = answer is None
             flow.request.stream = answer is None and flow.request.raw_content is None
             flow.response = answer
-
-    def _recorded(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> Allowed | Rejected:
-        try:
-            self._tell(flow, record, decision)
-        except OSError:
-            route = decision.route
-            if route.audit_failure == "deny":
-                detail = "the audit record could not be written"
-                return Rejected(Reason.AUDIT_UNAVAILABLE, detail, route, decision.client_id, decision.application)
-        return decision
 
     def _sign(self, flow: http.HTTPFlow, action: Sign, record: _Record) -> http.Response:
         body = flow.request.raw_content or b""
@@ -450,6 +444,24 @@ class JwsGate:
         """A request that ended before it was complete still leaves its record."""
         record = self._records.get(flow)
         if record is not None and not record.told:
-            with suppress(OSError):
-                detail = "the request is malformed, or ended before it was complete"
-                self._tell(flow, record, Rejected(Reason.REQUEST_UNSAFE, detail))
+            detail = "the request is malformed, or ended before it was complete"
+            self._tell(flow, record, Rejected(Reason.REQUEST_UNSAFE, detail))
+
+    # Metrics
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        if self.accounts.metrics is not None and flow in self.watched:
+            self.accounts.metrics.request_finished(time.time() - flow.request.timestamp_start)
+
+    def client_connected(self, _client: connection.Client) -> None:
+        if self.accounts.metrics is not None:
+            self.accounts.metrics.connection_opened()
+
+    def client_disconnected(self, _client: connection.Client) -> None:
+        if self.accounts.metrics is not None:
+            self.accounts.metrics.connection_closed()
+
+    def upstream_failed(self) -> None:
+        """Note that a client had to be told so."""
+        if self.accounts.metrics is not None:
+            self.accounts.metrics.upstream_failed()

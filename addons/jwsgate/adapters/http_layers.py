@@ -67,6 +67,10 @@ class Gatekeeper(Protocol):
         """How many octets a body may have; None for any number."""
         ...
 
+    def upstream_failed(self) -> None:
+        """Note that a client had to be told so."""
+        ...
+
     def refuse(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
         """Take an allowance back: what arrived since does not keep to it."""
         ...
@@ -150,7 +154,11 @@ class GateHttpLayer(HttpLayer):
             case ErrorCode.REQUEST_TOO_LARGE:
                 return ANSWERS[Reason.BODY_TOO_LARGE], transaction
             case _:
-                return (BACKSIDE, transaction) if event.code.http_status_code() is not None else None
+                pass
+        if event.code.http_status_code() is None:
+            return None
+        self.gate.upstream_failed()
+        return BACKSIDE, transaction
 
 
 class GateHttpStream(HttpStream):

@@ -3,18 +3,21 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mitmproxy import exceptions, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, tlsconfig
 
+from .admin import AdminServer
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
 from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
+from .metrics import Metrics
 from .seal import install
 
 __all__ = ["RunSettings", "run"]
@@ -35,6 +38,10 @@ class RunSettings:
     ui: str = "none"
     replay_store: str = "memory"
     drain_seconds: float = 30.0
+    admin: tuple[str, int] | None = None
+    """Where the admin port listens."""
+    audit: str = ""
+    rejection_log_level: str = "info"
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
@@ -102,6 +109,8 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Jws
         jwsgate_portal=settings.portal,
         jwsgate_policy=list(settings.policies),
         jwsgate_replay_store=settings.replay_store,
+        jwsgate_audit=settings.audit,
+        jwsgate_rejection_log_level=settings.rejection_log_level,
     )
     gate = install(the_master)
     if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
@@ -129,9 +138,34 @@ async def _serve(settings: RunSettings) -> int:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
     the_master.addons.add(_Announcer(the_master, settings))
-    Lifecycle(the_master, gate, settings.drain_seconds).install()
-    await the_master.run()
+    lifecycle = Lifecycle(the_master, gate, settings.drain_seconds)
+    lifecycle.install()
+    async with _admin(settings, gate, lifecycle):
+        await the_master.run()
     return 0
+
+
+@asynccontextmanager
+async def _admin(settings: RunSettings, gate: JwsGate, lifecycle: Lifecycle) -> AsyncIterator[None]:
+    if settings.admin is None:
+        yield
+        return
+    metrics = gate.accounts.metrics = Metrics(lambda: gate.state.snapshot, gate.state.cache)
+    server = AdminServer(*settings.admin, lifecycle.not_ready, metrics.exposition)
+    try:
+        await server.start()
+    except OSError as error:
+        # mitmproxy does not start after an ERROR in the log.
+        logger.error("jwsgate: cannot listen on the admin port: %s", error.strerror or error)
+        yield
+        return
+    host, port = server.address
+    logger.info("jwsgate: metrics and health on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    try:
+        yield
+    finally:
+        await server.close()
+        metrics.close()
 
 
 def run(settings: RunSettings) -> int:

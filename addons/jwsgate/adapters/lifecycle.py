@@ -7,7 +7,7 @@ from typing import Any
 
 from mitmproxy.utils import asyncio_utils
 
-from jwsgate.files.problems import ProblemsFound
+from jwsgate.files.problems import ProblemsFound, Unfit
 
 from .connection import SidecarProxyserver
 from .gate import JwsGate
@@ -35,6 +35,15 @@ class Lifecycle:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
 
+    def not_ready(self) -> list[str]:
+        """Why requests should go elsewhere, a word each; empty when they should not."""
+        reasons = {
+            "draining": self.draining,
+            "unloaded": self._gate.state.snapshot is None,
+            "not-listening": not self._master.addons.get("proxyserver").listen_addrs(),
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
     def stop(self) -> None:
         """Let what is in flight finish, then end; asked twice, end at once."""
         server = self._master.addons.get("proxyserver")
@@ -52,7 +61,12 @@ class Lifecycle:
         self._master.shutdown()
 
     def reload(self) -> None:
-        """Read the files anew, in a thread; what is wrong with them is logged, and the last good state stays."""
+        """Open the audit file and read the files anew; what is wrong is logged, and the last good state stays."""
+        if (audit := self._gate.accounts.audit) is not None:
+            try:
+                audit.reopen()
+            except Unfit as error:
+                logger.error("jwsgate: audit: %s; what was open stays open (%s)", error, error.remedy)
         if self._reloading is not None:
             self._reload_again = True
             return
@@ -69,14 +83,19 @@ class Lifecycle:
             self._reloading = None
 
     async def _reload_once(self) -> None:
-        state = self._gate.state
+        state, metrics = self._gate.state, self._gate.accounts.metrics
+        before = state.revision
         try:
             snapshot = await asyncio.get_running_loop().run_in_executor(None, state.read_files)
         except ProblemsFound as error:
-            logger.error("jwsgate: not reloaded, revision %s stays in force:\n%s", state.revision, error)
+            logger.error("jwsgate: not reloaded, revision %s stays in force:\n%s", before, error)
+            if metrics is not None:
+                metrics.reloaded("refused")
             return
         except Exception as error:
             logger.error("jwsgate: not reloaded, %s", type(error).__name__)
             return
         state.take_up(snapshot)
+        if metrics is not None:
+            metrics.reloaded("loaded" if snapshot.revision != before else "unchanged")
         logger.info("jwsgate: reloaded, revision %s in force", snapshot.revision)

@@ -100,7 +100,7 @@ class GateState:
 
     def _take_up(self, snapshot: Snapshot | None) -> None:
         self.snapshot = snapshot
-        self.cache = VerifiedCache()  # the old entries can never be met again
+        self.cache.clear()  # the old entries can never be met again
 
     def _open_replay_store(self, name: str) -> tuple[str, ReplayStore]:
         if name == self._replay_store_name:

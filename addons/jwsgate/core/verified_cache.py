@@ -54,6 +54,11 @@ class VerifiedCache[K, E: Entry]:
             _, dropped = self._entries.popitem(last=False)
             self.octets -= dropped.octets + _ENTRY_OVERHEAD
 
+    def clear(self) -> None:
+        """Forget all entries."""
+        self._entries.clear()
+        self.octets = 0
+
     def discard(self, key: K) -> None:
         """Forget an entry, if there is one."""
         entry = self._entries.pop(key, None)
