@@ -8,7 +8,7 @@ import click
 
 from . import __version__
 from .files.policy_shapes import PolicyShape
-from .files.portal_file import PortalShape
+from .files.portal_shapes import PortalShape
 from .files.schemas import schema_of
 
 __all__ = ["main"]
