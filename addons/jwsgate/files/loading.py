@@ -1,7 +1,8 @@
 """Files in, a snapshot out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +15,12 @@ from jwsgate.core.trust import Trust
 
 from .documents import Document, read_document
 from .policy_file import asks_for_ca, build_routes
-from .portal_file import build_portal
+from .portal_file import PortalReading, Source, build_portal, read_thoroughly
 from .problems import Problem, ProblemsFound, Unfit
 from .reading import References, portal_folder, portal_sources, read_octets
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
-__all__ = ["load_snapshot"]
+__all__ = ["load_snapshot", "read_all", "read_portal"]
 
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
@@ -54,6 +55,16 @@ def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
         raise Unfit(f"names {name!r}, which {error}", error.remedy) from None
 
 
+def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple[Path, Document]]:
+    policies: list[tuple[Path, Document]] = []
+    for path in paths:
+        try:
+            policies.append((path, read_document(str(path), read_octets(path))))
+        except ProblemsFound as error:
+            problems += error.problems
+    return policies
+
+
 def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -> Snapshot:
     """Load a portal, which is a file or a folder of files, and policies, at the time `now` (Unix seconds; certificate
     chains depend on it).
@@ -64,13 +75,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -
     problems: list[Problem] = []
     digest = hashlib.sha256()
     references = References()
-
-    policies: list[tuple[Path, Document]] = []
-    for path in policy_paths:
-        try:
-            policies.append((path, read_document(str(path), read_octets(path))))
-        except ProblemsFound as error:
-            problems += error.problems
+    policies = _read_policies(policy_paths, problems)
 
     portal = None
     sources, found = portal_sources(portal_path)
@@ -78,12 +83,8 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -
     if sources:
         for source in sources:
             digest.update(source.octets)
-        folder = portal_folder(portal_path)
-        portal, found = build_portal(
-            sources,
-            lambda file, name: references.read_inside(folder, Path(file), name),
-            keep_chains=any(asks_for_ca(policy) for _, policy in policies),
-        )
+        keep_chains = any(asks_for_ca(policy) for _, policy in policies)
+        portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains)
         problems += found
     del sources
 
@@ -97,3 +98,35 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -
     for octets in references.octets:
         digest.update(octets)
     return Snapshot(portal, router, digest.hexdigest()[:12])
+
+
+def _reader(portal: Path, references: References) -> Callable[[str, str], str]:
+    folder = portal_folder(portal)
+    return lambda file, name: references.read_inside(folder, Path(file), name)
+
+
+def read_portal(path: Path, instead: Mapping[str, bytes] | None = None) -> PortalReading:
+    """A portal with the places of everything in it and all its problems; `instead` of some files' octets, others."""
+    sources, problems = portal_sources(path)
+    if instead:
+        sources = [Source(source.file, instead.get(source.file, source.octets)) for source in sources]
+    reading = read_thoroughly(sources, _reader(path, References()), keep_chains=True)
+    return replace(reading, problems=sorted({*problems, *reading.problems}))
+
+
+def read_all(
+    portal_path: Path | None, policy_paths: Sequence[Path], now: float
+) -> tuple[PortalReading | None, Router, list[Problem]]:
+    """As `load_snapshot`, but with the places of everything, for those who tell people about it; None: no portal."""
+    problems: list[Problem] = []
+    references = References()
+    policies = _read_policies(policy_paths, problems)
+    reading = None
+    if portal_path is not None:
+        reading = read_portal(portal_path)
+        problems += reading.problems
+    portal = reading.portal if reading is not None and not problems else Portal(())
+    router = Router()
+    for path, policy in policies:
+        problems += build_routes(policy, router, _PolicyReferences(path, references, portal, now))
+    return reading, router, problems

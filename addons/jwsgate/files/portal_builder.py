@@ -15,7 +15,7 @@ from jwsgate.core.certificates import CertificateError, check_certificate
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
 from jwsgate.core.portal import ClientId, Portal
 
-from .portal_shapes import ApplicationShape, CredentialShape
+from .portal_shapes import ApplicationShape, CredentialShape, is_empty
 from .problems import Finding, Location, Unfit, path_text
 from .shapes import check_shape
 from .streams import Irregular, Unit
@@ -264,7 +264,12 @@ class PortalBuilder:
         file_place: Location = (*location, "application_public_certificate_file")
         if entry and file:
             self._find(file_place, "stands beside application_public_certificate_entry", "keep one of the two")
+        window = shape.window
+        if is_empty(window):
+            self._find((*location, "application_public_certificate_not_after"), "is before not_before", "exchange them")
         found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
+        if window != (None, None):
+            found = [(place, one and Registration(one.ders, *window)) for place, one in found]
         for index, further in enumerate(shape.application_public_certificates or ()):
             place = (*location, "application_public_certificates", index)
             if further.entry is not None and not further.entry.strip():

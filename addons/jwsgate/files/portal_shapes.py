@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_v
 from .problems import Unfit
 from .shapes import Algorithm, Shape, TolerantShape
 
-__all__ = ["ApplicationShape", "CertificateShape", "CredentialShape", "PortalShape", "unix_seconds"]
+__all__ = ["ApplicationShape", "CertificateShape", "CredentialShape", "PortalShape", "is_empty", "unix_seconds"]
 
 # A schema-checking editor types an unquoted 0123 by YAML's rules; here it is the text 0123.
 Text = Annotated[str, WithJsonSchema({"type": ["string", "integer", "number", "boolean"]})]
@@ -26,6 +26,25 @@ def unix_seconds(text: str, *, end: bool) -> float:
         return time.timestamp()
     except (ValueError, OverflowError):
         raise Unfit("is not a time", "write 2027-01-31 or 2027-01-31T12:00:00Z") from None
+
+
+def _checked_time(value: str | None) -> str | None:
+    if value is not None:
+        unix_seconds(value, end=False)
+    return value
+
+
+def _window(start: str | None, end: str | None) -> tuple[float | None, float | None]:
+    return (
+        None if start is None else unix_seconds(start, end=False),
+        None if end is None else unix_seconds(end, end=True),
+    )
+
+
+def is_empty(window: tuple[float | None, float | None]) -> bool:
+    """Whether a window ends before it begins."""
+    start, end = window
+    return start is not None and end is not None and end < start
 
 
 class CredentialShape(TolerantShape):
@@ -58,25 +77,18 @@ class CertificateShape(Shape):
     @field_validator("not_before", "not_after")
     @classmethod
     def _is_time(cls, value: str | None) -> str | None:
-        if value is not None:
-            unix_seconds(value, end=False)
-        return value
+        return _checked_time(value)
 
     @model_validator(mode="after")
     def _in_order(self) -> "CertificateShape":
-        start, end = self.window
-        if start is not None and end is not None and end < start:
+        if is_empty(self.window):
             raise Unfit("has not_after before not_before", "exchange the two")
         return self
 
     @property
     def window(self) -> tuple[float | None, float | None]:
         """When it is to be used, in Unix seconds."""
-        start, end = self.not_before, self.not_after
-        return (
-            None if start is None else unix_seconds(start, end=False),
-            None if end is None else unix_seconds(end, end=True),
-        )
+        return _window(self.not_before, self.not_after)
 
 
 class ApplicationShape(TolerantShape):
@@ -98,6 +110,10 @@ class ApplicationShape(TolerantShape):
     """The X.509 certificate as pasted into the portal: PEM, or base64 of the DER. Absent or empty: none."""
     application_public_certificate_file: Annotated[str, Field(min_length=1)] | None = None
     """Extension: the certificate's file, inside the folder of this export, in place of the entry."""
+    application_public_certificate_not_before: str | None = None
+    """Extension: neither entry nor file are used before this time, an RFC 3339 time or a date (UTC)."""
+    application_public_certificate_not_after: str | None = None
+    """Extension: neither entry nor file are used after this time, or this day (UTC)."""
     application_public_certificates: list[CertificateShape] | None = None
     """Extension: further certificates, so that one can be replaced while both are good."""
     application_jws_algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
@@ -125,13 +141,28 @@ class ApplicationShape(TolerantShape):
                 raise Unfit(f"has {key}, which is not a known key", f"known here: {known}")
         return data
 
-    @field_validator("application_jws_algorithms", mode="before")
+    @field_validator(
+        "application_jws_algorithms",
+        "application_public_certificate_not_before",
+        "application_public_certificate_not_after",
+        mode="before",
+    )
     @classmethod
     def _no_empty_extension(cls, value: object) -> object:
         # A portal writes null for its own fields. Here it is a slip, and must not lift a limit.
         if value is None:
             raise Unfit("is empty", "write a value, or remove the key")
         return value
+
+    @field_validator("application_public_certificate_not_before", "application_public_certificate_not_after")
+    @classmethod
+    def _is_time(cls, value: str | None) -> str | None:
+        return _checked_time(value)
+
+    @property
+    def window(self) -> tuple[float | None, float | None]:
+        """When entry and file are to be used, in Unix seconds."""
+        return _window(self.application_public_certificate_not_before, self.application_public_certificate_not_after)
 
 
 class PortalShape(TolerantShape):
