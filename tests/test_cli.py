@@ -19,7 +19,7 @@ from jwsgate import __version__, cli, demo
 from jwsgate.adapters import launcher
 from jwsgate.adapters.launcher import RunSettings
 from jwsgate.files.policy_file import PolicyShape
-from jwsgate.files.portal_file import PortalShape
+from jwsgate.files.portal_shapes import PortalShape
 from jwsgate.files.schemas import schema_of
 from unit_material import ROOT, good_files
 

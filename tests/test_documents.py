@@ -219,7 +219,7 @@ def test_json(text: str, expected: Any) -> None:
     ("text", "expected"),
     [
         pytest.param("a:\tb\n", {"a": "b"}, id="separation"),
-        pytest.param('{\n\t"a": [\n\t\t"b"\n\t]\n}\n', {"a": ["b"]}, id="json"),
+        pytest.param("{\n\ta: [\n\t\tb\n\t]\n}\n", {"a": ["b"]}, id="flow"),
     ],
 )
 def test_tabs_are_never_misread(parser: str, text: str, expected: Any) -> None:

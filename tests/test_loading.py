@@ -147,7 +147,6 @@ def link_to(target: str) -> Callable[[Path], None]:
 UNREADABLE: list[Any] = [
     pytest.param(lambda path: None, "does not exist", id="missing"),
     pytest.param(link_to("nowhere"), "does not exist", id="dangling-link"),
-    pytest.param(Path.mkdir, "is a folder", id="folder"),
     pytest.param(make_fifo, "cannot be read: it is not a regular file", id="fifo"),
     pytest.param(make_socket, "cannot be read: No such device or address", id="socket"),
     pytest.param(make_loop, "cannot be read: Too many levels of symbolic links", id="link-to-itself"),
@@ -172,6 +171,13 @@ def test_unreadable_documents(
     assert (str(folder / name), 0, 0, "(file)") == (problem.file, problem.line, problem.column, problem.path)
     assert problem.message.startswith(message)
     assert problem.remedy in {"check the path", "name a file"}
+
+
+def test_policy_must_be_a_file(folder: Path) -> None:
+    """A portal may be a folder, a policy not."""
+    (folder / "policy.yaml").unlink()
+    (folder / "policy.yaml").mkdir()
+    assert (problem_of(folder).message, problem_of(folder).remedy) == ("is a folder", "name a file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -216,7 +222,9 @@ def test_names_that_cannot_be(folder: Path, kind: str, name: str) -> None:
             path if kind == "portal" else folder / "portal.yaml", [path if kind == "policy" else folder / "policy.yaml"]
         )
     )
-    assert [(str(path), "(file)")] == [(problem.file, problem.path) for problem in found]
+    if (kind, name) == ("portal", ""):
+        path = folder / "policy.yaml"  # the portal is the whole folder, then
+    assert [str(path)] == [problem.file for problem in found]
     assert all(str(problem).isprintable() for problem in found)
 
 

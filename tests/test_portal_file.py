@@ -6,13 +6,15 @@ import base64
 import hashlib
 import json
 import textwrap
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import material
-from jwsgate.core.portal import Portal
+from jwsgate.core.portal import Portal, usable_certificates
 from jwsgate.files.problems import Unfit
 from unit_material import (
     CLIENT_ID,
@@ -782,9 +784,8 @@ def test_algorithms_that_cannot_be(said: Any, message: str) -> None:
         pytest.param("", [(1, 1, "(document)", "is empty")], id="empty"),
         pytest.param("# nothing\n", [(1, 1, "(document)", "is empty")], id="comment"),
         pytest.param("hello", [(1, 1, "(document)", "is not a mapping")], id="text"),
-        pytest.param("[]", [(1, 1, "(document)", "is not a mapping")], id="list"),
         pytest.param("{}", [(1, 1, "results", "is missing")], id="no-results"),
-        pytest.param("apps: []\n", [(1, 1, "results", "is missing")], id="another-shape"),
+        pytest.param("products: []\n", [(1, 1, "results", "is missing")], id="another-shape"),
         pytest.param("results:\n", [(1, 9, "results", "is empty")], id="results-of-nothing"),
         pytest.param("results: none", [(1, 10, "results", "is not a list")], id="results-of-text"),
         pytest.param("results: {name: a}", [(1, 10, "results", "is not a list")], id="results-of-mapping"),
@@ -965,3 +966,98 @@ def test_misspelt_extension_is_told(key: str) -> None:
     """A limit that is misspelt would be none; other unknown keys are the portal's own."""
     problems = portal_problems(f"results: [{{{key}: [RS256], credentials: [{{client_id: a}}]}}]")
     assert [key in problem.message for problem in problems] == [True]
+
+
+# When certificates are used
+
+
+def day(text: str) -> float:
+    """Unix seconds of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        pytest.param({"not_before": "2090-01-31"}, (day("2090-01-31T00:00:00Z"), None), id="from-a-day"),
+        pytest.param({"not_after": "2020-01-31"}, (None, day("2020-01-31T23:59:59Z")), id="to-a-day-included"),
+        pytest.param(
+            {"not_before": "2020-01-31T12:00:00+01:00", "not_after": "2090-01-31T12:00:00Z"}, (None, None), id="wider"
+        ),
+        pytest.param({"not_after": "2020-01-31t12:00:00.5Z"}, (None, day("2020-01-31T12:00:00.5Z")), id="fraction"),
+        pytest.param({"not_before": "2020-01-31", "not_after": "2020-01-31"}, None, id="one-day"),
+    ],
+)
+@pytest.mark.parametrize("where", ["list", "entry"])
+def test_use_windows(window: dict[str, str], expected: tuple[float | None, float | None] | None, where: str) -> None:
+    """A window narrows when a certificate is used, and never widens it."""
+    (plain,) = good_portal(one_application(application_public_certificate_entry=PEM)).applications[0].certificates
+    if where == "list":
+        text = one_application(application_public_certificates=[{"entry": PEM, **window}])
+    else:
+        fields = {f"application_public_certificate_{name}": value for name, value in window.items()}
+        text = one_application(application_public_certificate_entry=PEM, **fields)
+    (found,) = good_portal(text).applications[0].certificates
+    if expected is None:
+        expected = plain.not_before, day("2020-01-31T23:59:59Z")
+    assert (found.not_before, found.not_after) == (
+        plain.not_before if expected[0] is None else expected[0],
+        plain.not_after if expected[1] is None else expected[1],
+    )
+    assert found.thumbprint == plain.thumbprint
+
+
+def test_rotation_hands_over() -> None:
+    """Around the end of the old certificate and the start of the new one, exactly the right ones are usable."""
+    other = material.certificate(material.private_key("p256", "next"))
+    now = int(time.time())
+    at = [datetime.fromtimestamp(now + seconds, UTC).isoformat() for seconds in (100, 200)]
+    text = one_application(
+        application_public_certificate_entry=PEM,
+        application_public_certificate_not_after=at[1],
+        application_public_certificates=[{"entry": other, "not_before": at[0]}],
+    )
+    (application,) = good_portal(text).applications
+    old, new = (certificate.thumbprint for certificate in application.certificates)
+    for moment, usable in {0: {old}, 99: {old}, 100: {old, new}, 200: {old, new}, 201: {new}}.items():
+        found = usable_certificates(application, now + moment)
+        assert (moment, {certificate.thumbprint for certificate in found}) == (moment, usable)
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        pytest.param({"not_after": "tomorrow"}, "is not a time", id="word"),
+        pytest.param({"not_after": "2027-01-31T12:00:00"}, "is not a time", id="no-zone"),
+        pytest.param({"not_after": "2027-02-30"}, "is not a time", id="no-such-day"),
+        pytest.param({"not_after": "99999-01-01"}, "is not a time", id="far-away"),
+        pytest.param({"not_after": 1801353600}, "is not a time", id="number"),
+        pytest.param({"not_after": None}, "is empty", id="null"),
+        pytest.param({"not_after": ""}, "is not a time", id="empty"),
+        pytest.param({"notafter": "2027-01-31"}, "is not a known key", id="misspelt"),
+        pytest.param(
+            {"not_before": "2027-02-01", "not_after": "2027-01-31"}, "has not_after before not_before", id="order"
+        ),
+    ],
+)
+def test_use_windows_that_cannot_be(window: dict[str, Any], message: str) -> None:
+    """A window that cannot be read must not be taken for none."""
+    (problem,) = portal_problems(one_application(application_public_certificates=[{"entry": PEM, **window}]))
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("name", ["not_before", "not_after"])
+@pytest.mark.parametrize("value", ["soon", None, ""])
+def test_use_window_of_the_entry_that_cannot_be(name: str, value: Any) -> None:
+    """The same beside the portal's own field."""
+    fields = {f"application_public_certificate_{name}": value}
+    (problem,) = portal_problems(one_application(application_public_certificate_entry=PEM, **fields))
+    assert problem.path.endswith(name)
+
+
+def test_one_certificate_with_two_windows() -> None:
+    """Registered twice with different times: which one counts is nobody's guess."""
+    further = [{"entry": PEM, "not_after": "2027-01-31"}]
+    text = one_application(application_public_certificate_entry=PEM, application_public_certificates=further)
+    (problem,) = portal_problems(text)
+    assert problem.message == "is the certificate of results[0].application_public_certificate_entry, with other times"

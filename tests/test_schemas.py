@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from jwsgate.files.policy_file import PolicyShape
-from jwsgate.files.portal_file import PortalShape
+from jwsgate.files.portal_shapes import PortalShape
 from jwsgate.files.schemas import schema_of
 from unit_material import good_portal, policy_problems
 

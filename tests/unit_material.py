@@ -20,6 +20,7 @@ from jwsgate.core.sources import Source
 from jwsgate.core.trust import Trust
 from jwsgate.files.documents import read_document
 from jwsgate.files.policy_file import build_routes
+from jwsgate.files.portal_file import Source as PortalSource
 from jwsgate.files.portal_file import build_portal
 from jwsgate.files.problems import Problem, ProblemsFound
 
@@ -64,11 +65,8 @@ def read_portal(
     text: str | bytes, read_reference: Callable[[str], str] = no_file
 ) -> tuple[Portal | None, list[Problem]]:
     """A portal export as `build_portal` has it, with syntax problems as problems too."""
-    try:
-        document = read_document("portal.yaml", text.encode() if isinstance(text, str) else text)
-    except ProblemsFound as error:
-        return None, list(error.problems)
-    return build_portal(document, read_reference)
+    octets = text.encode() if isinstance(text, str) else text
+    return build_portal([PortalSource("portal.yaml", octets)], lambda _file, name: read_reference(name))
 
 
 def good_portal(text: str | bytes, read_reference: Callable[[str], str] = no_file) -> Portal:

@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["jwsgate"]) if atheris else contextlib.
     from jwsgate.core.policy import Router
     from jwsgate.files.documents import Document, read_document
     from jwsgate.files.policy_file import build_routes
-    from jwsgate.files.portal_file import build_portal
+    from jwsgate.files.portal_file import Source, build_portal, read_thoroughly
     from jwsgate.files.problems import Problem, ProblemsFound, Unfit
 
 import replay
@@ -27,12 +27,12 @@ import replay
 from core_gate import NoFiles
 
 
-def _no_text(_name: str) -> str:
+def _no_text(_file: str, _name: str) -> str:
     raise Unfit("names a file, and there is none", "name none")
 
 
-def _told(problems: list[Problem], document: Document) -> None:
-    lines = document.octets.count(b"\n") + document.octets.count(b"\r") + 2
+def _told(problems: list[Problem], octets: bytes) -> None:
+    lines = octets.count(b"\n") + octets.count(b"\r") + 2
     for problem in problems:
         assert "\n" not in str(problem)
         assert problem.message
@@ -40,16 +40,22 @@ def _told(problems: list[Problem], document: Document) -> None:
         assert 0 <= problem.line <= lines, problem
 
 
-def _portal(document: Document) -> None:
-    portal, problems = build_portal(document, _no_text)
-    _told(problems, document)
+def _portal(octets: bytes) -> None:
+    portal, problems = build_portal([Source("fuzz.yaml", octets)], _no_text)
+    _told(problems, octets)
     assert (portal is None) is bool(problems)
+    if portal is not None:
+        # What the fast reading accepts, the thorough one finds no fault with, and reads alike.
+        thorough = read_thoroughly([Source("fuzz.yaml", octets)], _no_text)
+        assert not thorough.problems
+        assert thorough.portal == portal
+        assert thorough.portal.index == portal.index
 
 
 def _policy(document: Document) -> None:
     router = Router()
     problems = build_routes(document, router, NoFiles())
-    _told(problems, document)
+    _told(problems, document.octets)
     assert problems or len(router)
 
 
@@ -69,12 +75,15 @@ def one_input(data: bytes) -> None:
     if mode == 2:
         _certificate(rest.decode("utf-8", "replace"))
         return
+    if mode == 0:
+        _portal(rest)
+        return
     try:
         document = read_document("fuzz.yaml", rest)
     except ProblemsFound as error:
         assert error.problems
         return
-    _policy(document) if mode else _portal(document)
+    _policy(document)
 
 
 if __name__ == "__main__":

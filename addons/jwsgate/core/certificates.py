@@ -18,15 +18,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwcrypto.jwk import JWK
 
-from .public_keys import PublicKeyError, VerificationKey, verification_key
+from .public_keys import PublicKeyError, VerificationKey, check_public_key, verification_key
 
 __all__ = [
     "CertificateError",
     "RegisteredCertificate",
     "Thumbprint",
+    "check_certificate",
     "holds_private_key",
     "load_private_key",
     "read_certificate",
+    "registered_certificate",
 ]
 
 Thumbprint = NewType("Thumbprint", str)
@@ -34,6 +36,12 @@ Thumbprint = NewType("Thumbprint", str)
 
 _DISCLOSED: Final = "remove it, treat the key as disclosed, make a new pair, and register only the certificate"
 _MAX_CHARACTERS: Final = 65536
+# What nearly every entry of a large export looks like; all else takes the longer way.
+_USUAL_PEM: Final = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n"
+    r"((?:[A-Za-z0-9+/]{64}\n)*+(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?)"
+    r"\n-----END CERTIFICATE-----\n?"
+)
 _BARE_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _RSASSA_PSS: Final = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
 
@@ -65,7 +73,7 @@ def holds_private_key(text: str) -> bool:
 
 
 def _decode(body: str) -> bytes:
-    compact = re.sub(r"\s+", "", body)
+    compact = "".join(body.split())
     if not _BARE_BASE64.fullmatch(compact):
         raise CertificateError("is not base64", "paste the certificate again, from BEGIN to END, unchanged")
     try:
@@ -84,6 +92,8 @@ def _blocks(text: str) -> list[bytes]:
     """The DER of each certificate in the text, in order."""
     if len(text) > _MAX_CHARACTERS:
         raise CertificateError(f"is longer than {_MAX_CHARACTERS} characters", "register one certificate, or its chain")
+    if usual := _USUAL_PEM.fullmatch(text):
+        return [binascii.a2b_base64(usual[1])]  # the pattern leaves nothing to be lenient about
     if holds_private_key(text):
         raise CertificateError("holds a private key", _DISCLOSED)
     text = text.replace("\\r", "\n").replace("\\n", "\n").strip()
@@ -107,11 +117,9 @@ def _blocks(text: str) -> list[bytes]:
     return ders
 
 
-def _verification_key(certificate: x509.Certificate) -> VerificationKey:
-    # id-RSASSA-PSS limits a key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
-    only_pss = certificate.public_key_algorithm_oid == _RSASSA_PSS
+def _check_key(certificate: x509.Certificate) -> None:
     try:
-        return verification_key(certificate.public_key(), only_pss=only_pss)
+        check_public_key(certificate.public_key())
     except PublicKeyError as error:
         raise CertificateError(str(error), error.remedy) from None
     except (UnsupportedAlgorithm, ValueError, TypeError, KeyError):
@@ -158,52 +166,72 @@ def _subject(certificate: x509.Certificate) -> str:
 
 
 def _check_use(certificate: x509.Certificate) -> None:
-    extensions = certificate.extensions
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-        # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
-        if constraints.ca and _issued(certificate, certificate) is False:
-            raise CertificateError("is the certificate of a CA", "register the client's own certificate, leaf first")
-    except x509.ExtensionNotFound:
-        pass
-    try:
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if not usage.digital_signature:
-        raise CertificateError(
-            "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
-        )
+    for extension in certificate.extensions:
+        match extension.value:
+            # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
+            case x509.BasicConstraints(ca=True) if _issued(certificate, certificate) is False:
+                raise CertificateError(
+                    "is the certificate of a CA", "register the client's own certificate, leaf first"
+                )
+            case x509.KeyUsage(digital_signature=False):
+                raise CertificateError(
+                    "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
+                )
+            case _:
+                pass
 
 
-def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertificate:
-    """Read the certificate, or the chain with the leaf first, that an application registered.
+def check_certificate(text: str) -> tuple[bytes, ...]:
+    """The DER of a certificate, or of a chain with the leaf first, that is fit to be registered.
 
     Accepted: PEM with or without line breaks or spaces, CRLF, literal backslash-n, bare base64 of the DER.
-    Expired and not yet valid certificates are read: whether one is valid is asked at each request.
+    Expired and not yet valid certificates are accepted: whether one is valid is asked at each request.
 
     Raises:
         CertificateError: with a message that reads on from "the certificate …".
     """
     ders = _blocks(text)
     certificates = [_load(der) for der in ders]
-    leaf = certificates[0]
-    _check_use(leaf)
+    _check_use(certificates[0])
     for upper, lower in zip(certificates[1:], certificates, strict=False):
         if not _issued(upper, lower):
             raise CertificateError(
                 "is followed by a certificate that did not issue it",
                 "order the chain leaf first, each issued by the next",
             )
-    key = _verification_key(leaf)
+    _check_key(certificates[0])
+    return tuple(ders)
+
+
+def registered_certificate(
+    ders: tuple[bytes, ...],
+    *,
+    keep_chain: bool = False,
+    use_from: float | None = None,
+    use_until: float | None = None,
+) -> RegisteredCertificate:
+    """The certificate of a chain that `check_certificate` has passed; its times narrowed to when it is to be used."""
+    leaf = x509.load_der_x509_certificate(ders[0])
+    # id-RSASSA-PSS limits a key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
+    only_pss = leaf.public_key_algorithm_oid == _RSASSA_PSS
+    not_before, not_after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
     return RegisteredCertificate(
         thumbprint=Thumbprint(hashlib.sha256(ders[0]).hexdigest()),
         subject=_subject(leaf),
-        not_before=leaf.not_valid_before_utc.timestamp(),
-        not_after=leaf.not_valid_after_utc.timestamp(),
-        key=key,
-        chain=tuple(ders) if keep_chain else (),
+        not_before=not_before if use_from is None else max(not_before, use_from),
+        not_after=not_after if use_until is None else min(not_after, use_until),
+        key=verification_key(leaf.public_key(), only_pss=only_pss),
+        chain=ders if keep_chain else (),
     )
+
+
+def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertificate:
+    """Read the certificate, or the chain with the leaf first, that an application registered.
+
+    Raises:
+        CertificateError: as `check_certificate` does.
+    """
+    return registered_certificate(check_certificate(text), keep_chain=keep_chain)
 
 
 def load_private_key(pem: bytes) -> VerificationKey:

@@ -1,5 +1,6 @@
 """The loaded portal export: applications by client ID, and which certificate of one can be used now."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType
 
@@ -25,31 +26,38 @@ class Application:
     """More than one while a certificate is being replaced; each is good for its own time."""
     algorithms: frozenset[str] | None = None
     """Narrows the algorithms that a policy allows; None leaves them."""
+    catalog: str = ""
+    """The catalog it belongs to, as the export names it; empty where it does not."""
+    organization: str = ""
+    """The consumer organization it belongs to, as the export names it; empty where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Portal:
     """All applications of an export, immutable."""
 
-    applications: tuple[Application, ...]
-    _index: dict[bytes, tuple[ClientId, Application]] = field(init=False, repr=False, compare=False)
+    applications: Sequence[Application]
+    index: Mapping[bytes, int] = field(default_factory=dict, repr=False, compare=False)
+    """Where the application of each client ID stands; made if not given."""
 
     def __post_init__(self) -> None:
-        index = {
-            client_id.encode("utf-8"): (client_id, application)
-            for application in self.applications
-            for client_id in application.client_ids
-        }
-        object.__setattr__(self, "_index", index)
+        if not self.index:
+            index = {
+                client_id.encode("utf-8"): number
+                for number, application in enumerate(self.applications)
+                for client_id in application.client_ids
+            }
+            object.__setattr__(self, "index", index)
 
     @property
     def by_client_id(self) -> dict[ClientId, Application]:
         """Every client ID with its application."""
-        return dict(self._index.values())
+        return {ClientId(octets.decode("utf-8")): self.applications[number] for octets, number in self.index.items()}
 
     def find(self, octets: bytes) -> tuple[ClientId, Application] | None:
         """The application of a client ID, given in the octets of a request; None when there is none."""
-        return self._index.get(octets)
+        number = self.index.get(octets)
+        return None if number is None else (ClientId(octets.decode("utf-8")), self.applications[number])
 
 
 def _trusted(

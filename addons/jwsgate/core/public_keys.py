@@ -1,14 +1,15 @@
 """Public keys fit to verify with: which kinds are taken, and the weak ones of each kind that are not."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwcrypto.jwk import JWK
 
 from .algorithms import ALGORITHMS_BY_KEY, KeyKind, signature_octets
 
-__all__ = ["MIN_RSA_BITS", "PublicKeyError", "VerificationKey", "verification_key"]
+__all__ = ["MIN_RSA_BITS", "PublicKeyError", "VerificationKey", "check_public_key", "verification_key"]
 
 MIN_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
 _MAX_RSA_BITS: Final = 16384  # the larger the modulus, the slower each verification
@@ -19,6 +20,7 @@ _CURVES: Final = {"secp256r1": KeyKind.P256, "secp384r1": KeyKind.P384, "secp521
 # The primes up to 167 for which 65537 does not generate every residue, so that a look at the residue tells.
 _ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
 _ROCA_POWERS: Final = {prime: frozenset(pow(65537, n, prime) for n in range(prime)) for prime in _ROCA_PRIMES}
+_ROCA_PRODUCT: Final = math.prod(_ROCA_PRIMES)
 
 _P25519: Final = 2**255 - 19
 _ED25519_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
@@ -55,13 +57,15 @@ def _has_roca_fingerprint(modulus: int) -> bool:
     """Whether a modulus looks as if made by the faulty Infineon library (CVE-2017-15361): then its primes, and so
     the modulus, are powers of 65537 modulo each small prime (Nemec et al., "The Return of Coppersmith's Attack").
     """
-    return all(modulus % prime in powers for prime, powers in _ROCA_POWERS.items())
+    residue = modulus % _ROCA_PRODUCT  # one long division; the rest are short ones
+    return all(residue % prime in powers for prime, powers in _ROCA_POWERS.items())
 
 
-def _check_rsa(key: rsa.RSAPublicKey) -> None:
+def _check_rsa(key: rsa.RSAPublicKey) -> int:
     numbers = key.public_numbers()
-    if not MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
-        raise PublicKeyError(f"holds an RSA key of {key.key_size} bits")
+    bits = key.key_size
+    if not MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
+        raise PublicKeyError(f"holds an RSA key of {bits} bits")
     if numbers.n % 2 == 0:
         raise PublicKeyError("holds an RSA key with an even modulus", "make a new key")
     if numbers.e < 65537 or numbers.e % 2 == 0 or numbers.e.bit_length() > _MAX_EXPONENT_BITS:
@@ -71,6 +75,7 @@ def _check_rsa(key: rsa.RSAPublicKey) -> None:
         raise PublicKeyError(
             "holds an RSA key with the ROCA weakness (CVE-2017-15361)", "make a new key with other software"
         )
+    return bits
 
 
 def _check_ed25519(key: ed25519.Ed25519PublicKey) -> None:
@@ -79,26 +84,35 @@ def _check_ed25519(key: ed25519.Ed25519PublicKey) -> None:
         raise PublicKeyError("holds an Ed25519 key of small order, for which anyone can sign", "make a new key")
 
 
-def verification_key(key: object, *, only_pss: bool = False) -> VerificationKey:
-    """Prepare a public key of `cryptography`. `only_pss` leaves an RSA key the PS algorithms only.
+def check_public_key(key: object) -> tuple[KeyKind, int]:
+    """The kind and size in bits of a public key of `cryptography` that is fit to verify with.
 
     Raises:
         PublicKeyError: when the kind is not taken, or the key is weak.
     """
     match key:
         case rsa.RSAPublicKey():
-            _check_rsa(key)
-            kind, bits = KeyKind.RSA, key.key_size
+            return KeyKind.RSA, _check_rsa(key)
         case ec.EllipticCurvePublicKey():
             if key.curve.name not in _CURVES:
                 raise PublicKeyError(f"holds a key on the curve {key.curve.name}")
-            kind, bits = _CURVES[key.curve.name], key.key_size
+            return _CURVES[key.curve.name], key.key_size
         case ed25519.Ed25519PublicKey():
             _check_ed25519(key)
-            kind, bits = KeyKind.ED25519, 256
+            return KeyKind.ED25519, 256
         case _:
             raise PublicKeyError(f"holds a {type(key).__name__}, which is not supported")
+
+
+def verification_key(key: object, *, only_pss: bool = False) -> VerificationKey:
+    """Prepare a public key of `cryptography`. `only_pss` leaves an RSA key the PS algorithms only.
+
+    Raises:
+        PublicKeyError: when the kind is not taken, or the key is weak.
+    """
+    kind, bits = check_public_key(key)
     algorithms = ALGORITHMS_BY_KEY[kind]
     if only_pss:
         algorithms = tuple(name for name in algorithms if name.startswith("PS"))
-    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, JWK.from_pyca(key))
+    jwk = JWK.from_pyca(cast(rsa.RSAPublicKey, key))  # or one of the other kinds
+    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, jwk)

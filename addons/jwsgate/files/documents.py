@@ -1,4 +1,4 @@
-"""Strict YAML (and so JSON): plain data out of octets, with the position of every value at hand.
+"""Strict YAML and JSON: plain data out of octets, with the position of every value at hand.
 
 Works on libyaml's event stream, which neither recurses nor constructs anything. Refused are what makes one
 YAML text mean two things or cost more than it shows: duplicate keys, anchors, aliases, merge keys, tags,
@@ -6,26 +6,34 @@ deep nesting, several documents. Scalars stay text: what `0123` or `yes` means i
 """
 
 import codecs
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
+from .json_events import JsonMark, NotJson, json_events
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
 
-__all__ = ["MAX_DEPTH", "MAX_OCTETS", "Document", "read_document"]
+__all__ = ["MAX_DEPTH", "MAX_OCTETS", "NULLS", "Document", "looks_like_json", "must_be_json", "read_document"]
 
 MAX_DEPTH: Final = 32
 MAX_OCTETS: Final = 512 * 1024 * 1024
 _MAX_PROBLEMS: Final = 100
-# JSON writes characters beyond U+FFFF as two escapes (RFC 8259 section 7), which YAML does not know.
-_PAIR: Final = re.compile(rb"\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})")
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 # The pure Python parser gives the same events, for the rare machine whose PyYAML was built without libyaml.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def looks_like_json(octets: bytes) -> bool:
+    """Whether a text begins as JSON does; YAML may begin so too."""
+    return octets[:64].removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}
+
+
+def must_be_json(file: str) -> bool:
+    """Whether a file's name says that it is JSON, so that YAML in it is a mistake."""
+    return file.lower().endswith(".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,11 @@ class Document:
     octets: bytes = field(repr=False)
     problems: tuple[Problem, ...] = ()
     """What the YAML reader refused; a document that has any must not be used."""
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether its syntax would not tell that the end is missing: block YAML is good at the end of any line."""
+        return not (must_be_json(self.file) or looks_like_json(self.octets))
 
     def locate(self, locations: Collection[Location]) -> dict[Location, tuple[int, int]]:
         """Line and column of values, or of keys for `KeyLocation`, from 1.
@@ -86,7 +99,7 @@ class _Reader:
         self.key_positions: dict[Location, tuple[int, int]] = {}
         self._octets = octets
         self._wanted = wanted
-        self._is_json = octets.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}
+        self._is_json = must_be_json(file) or looks_like_json(octets)
 
     def _problem(self, mark: Any, location: Location, message: str, remedy: str) -> None:
         line, column = self._place(mark)
@@ -94,17 +107,9 @@ class _Reader:
         if len(self.problems) >= _MAX_PROBLEMS:
             raise ProblemsFound(self.problems)
 
-    def _place(self, mark: Any) -> tuple[int, int]:
-        """Line and column of a mark in the file, where surrogate pairs are two characters longer than what was read."""
-        column = mark.column
-        if self._is_json and not self._wanted:
-            # YAML knows more line breaks than JSON; a line past the last one has no pairs to count.
-            lines = self._octets.split(b"\n", mark.line + 1)
-            line = lines[mark.line] if mark.line < len(lines) else b""
-            for pair in _PAIR.finditer(line):
-                if len(line[: pair.start()].decode("utf-8", "replace").lstrip("\ufeff")) < column:
-                    column += 2
-        return mark.line + 1, column + 1
+    @staticmethod
+    def _place(mark: Any) -> tuple[int, int]:
+        return mark.line + 1, mark.column + 1
 
     def _index(self, position: Any) -> int:
         """The octet of a reader error's position, which PyYAML's own parser counts in characters."""
@@ -115,35 +120,37 @@ class _Reader:
             else len(self._octets.decode("utf-8")[:index].encode("utf-8"))
         )
 
-    def _pair(self, match: re.Match[bytes]) -> bytes:
-        if self._wanted:
-            return b"a" * 12  # only positions count, so that the length must stay
-        high, low = int(match[1], 16), int(match[2], 16)
-        return b"\\U%08X" % (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
-
-    def _events(self) -> Iterator[Any]:
-        loader = _Parser(_PAIR.sub(self._pair, self._octets) if self._is_json else self._octets)
+    def _yaml_events(self) -> Iterator[Any]:
+        loader = _Parser(self._octets)
         try:
-            while (event := loader.get_event()) is not None and not isinstance(event, yaml.StreamEndEvent):
+            while (event := loader.get_event()) is not None:
                 yield event
         finally:
             loader.dispose()
 
     def read(self) -> Any:
+        if self._is_json:
+            try:
+                return self._read(json_events(self._octets.decode("utf-8").removeprefix("\ufeff")))
+            except NotJson as error:
+                if must_be_json(self.file):
+                    self._not_read(error.mark, f"is not JSON: {error}")
+                    raise ProblemsFound(self.problems) from None
+                # YAML may begin as JSON does.
+                self.problems, self.positions, self.key_positions = [], {}, {}
         try:
-            return self._read()
+            return self._read(self._yaml_events())
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = self._place(mark) if mark else (1, 1)
             message = ", ".join(part for part in (error.context, error.problem) if part)
-            self.problems.append(
-                Problem(self.file, line, column, "(document)", f"is not YAML: {message}", "mend the syntax here")
-            )
+            self._not_read(error.problem_mark or error.context_mark or JsonMark(0, 0), f"is not YAML: {message}")
         except yaml.reader.ReaderError as error:
             place = _position(self._octets, self._index(error.position))
             message = "holds a character that YAML does not allow"
             self.problems.append(Problem(self.file, *place, "(document)", message, "remove the control character"))
         raise ProblemsFound(self.problems)
+
+    def _not_read(self, mark: Any, message: str) -> None:
+        self.problems.append(Problem(self.file, *self._place(mark), "(document)", message, "mend the syntax here"))
 
     def _refuse(self, broken: bool, mark: Any, message: str, remedy: str) -> None:
         """End the reading at what makes the rest not worth reading."""
@@ -151,14 +158,14 @@ class _Reader:
             self._problem(mark, (), message, remedy)
             raise ProblemsFound(self.problems)
 
-    def _read(self) -> Any:
+    def _read(self, events: Iterator[Any]) -> Any:
         root: Any = None
         documents = 0
         # One entry for each open collection: (container, location, pending key).
         stack: list[list[Any]] = []
-        for event in self._events():
+        for event in events:
             kind = type(event)
-            if kind is yaml.StreamStartEvent or kind is yaml.DocumentEndEvent:
+            if kind is yaml.StreamStartEvent or kind is yaml.DocumentEndEvent or kind is yaml.StreamEndEvent:
                 continue
             mark = event.start_mark
             if kind is yaml.DocumentStartEvent:
@@ -202,7 +209,7 @@ class _Reader:
             location = (*top[1], len(top[0]))
         self._refuse_extras(event, kind, mark, location)
         if kind is yaml.ScalarEvent:
-            return (None if not event.style and event.value in _NULLS else event.value), location
+            return (None if not event.style and event.value in NULLS else event.value), location
         if kind is yaml.MappingStartEvent:
             return {}, location
         if kind is yaml.SequenceStartEvent:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Finding", "KeyLocation", "Location", "Problem", "ProblemsFound", "Unfit", "path_text"]
+__all__ = ["Finding", "KeyLocation", "Location", "Problem", "ProblemsFound", "Unfit", "path_text", "printable"]
 
 type Location = tuple[str | int, ...]
 """Where a value stands in a document: mapping keys and sequence indices from the top."""
@@ -27,6 +27,11 @@ class Unfit(ValueError):
         self.remedy = remedy
 
 
+def printable(text: str) -> str:
+    """The text for a terminal or a log: keys and values of a broken file must not steer the one or forge the other."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def path_text(location: Location) -> str:
     """A location as people write it: `results[0].credentials[1].client_id`."""
     text = ""
@@ -48,8 +53,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message} ({self.remedy})"
-        # Keys and values of a broken file end up here: they must not steer a terminal or forge a log line.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        return printable(text)
 
 
 class ProblemsFound(Exception):

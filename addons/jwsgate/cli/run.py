@@ -1,17 +1,11 @@
-"""The command line. Every option can also come from the environment, as JWSGATE_ and its name."""
+"""`jwsgate run`. Every option can also come from the environment, as JWSGATE_ and its name."""
 
-import json
 import re
 import sys
 
 import click
 
-from . import __version__
-from .files.policy_shapes import PolicyShape
-from .files.portal_file import PortalShape
-from .files.schemas import schema_of
-
-__all__ = ["main"]
+__all__ = ["run_command"]
 
 
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
@@ -52,13 +46,7 @@ class _MitmproxyOption(click.ParamType[str]):
         return [line for line in rv.splitlines() if line.strip()]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="jwsgate")
-def main() -> None:
-    """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
-
-
-@main.command("run")
+@click.command("run")
 @click.option(
     "--upstream",
     envvar="JWSGATE_UPSTREAM",
@@ -176,7 +164,7 @@ def run_command(
     demo: bool,
 ) -> None:
     """Run the gate in front of an upstream."""
-    from .adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy is slow to import, and --help needs none of it
+    from jwsgate.adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy is slow to import, and --help needs none of it
 
     settings = RunSettings(
         upstream=upstream or "",
@@ -193,7 +181,7 @@ def run_command(
         mitmproxy_options=mitmproxy_options,
     )
     if demo:
-        from .demo import demo_settings  # noqa: PLC0415 - it imports the launcher
+        from jwsgate.demo import demo_settings  # noqa: PLC0415 - it imports the launcher
 
         try:
             settings = demo_settings(settings)
@@ -207,10 +195,3 @@ def run_command(
         if not value:
             raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
     sys.exit(run(settings))
-
-
-@main.command("schema")
-@click.argument("kind", type=click.Choice(["portal", "policy"]))
-def schema_command(kind: str) -> None:
-    """Print the JSON Schema of portal exports or of policies, for editors."""
-    click.echo(json.dumps(schema_of(PortalShape if kind == "portal" else PolicyShape), indent=2))

@@ -1,0 +1,22 @@
+"""The command line, one module a command. Every option can also come from the environment, as JWSGATE_ and its name."""
+
+import click
+
+from jwsgate import __version__
+
+from .lint import lint_command
+from .portal import portal_group
+from .run import run_command
+from .schema import schema_command
+
+__all__ = ["main", "run_command"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="jwsgate")
+def main() -> None:
+    """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
+
+
+for _command in (run_command, lint_command, portal_group, schema_command):
+    main.add_command(_command)

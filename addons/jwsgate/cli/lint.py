@@ -1,0 +1,87 @@
+"""`jwsgate lint`."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from jwsgate.files.lint import RULES, LintFinding, lint
+from jwsgate.files.lint_formats import FORMATS
+
+__all__ = ["lint_command"]
+
+
+def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        for rule in RULES.values():
+            click.echo(f"{rule.name} ({rule.level}): {rule.about}")
+        context.exit()
+
+
+@click.command("lint")
+@click.option(
+    "--portal",
+    envvar="JWSGATE_PORTAL",
+    show_envvar=True,
+    metavar="PATH",
+    help="Portal export: a file, or a folder of them.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    envvar="JWSGATE_POLICY",
+    show_envvar=True,
+    metavar="PATH",
+    type=click.Path(),
+    multiple=True,
+    help="Policy file; may be given more than once.",
+)
+@click.option(
+    "--expires-within",
+    envvar="JWSGATE_EXPIRES_WITHIN",
+    show_envvar=True,
+    metavar="DAYS",
+    type=click.IntRange(0, 36500),
+    default=30,
+    show_default=True,
+    help="Tell of certificates that expire within so many days.",
+)
+@click.option(
+    "--format",
+    "form",
+    envvar="JWSGATE_FORMAT",
+    show_envvar=True,
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How to tell: for people, programs, code scanning, or GitHub's annotations.",
+)
+@click.option(
+    "--fail-on",
+    envvar="JWSGATE_FAIL_ON",
+    show_envvar=True,
+    type=click.Choice(["warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="The least finding for which the exit code is 1.",
+)
+@click.option("--rules", is_flag=True, is_eager=True, expose_value=False, callback=_rules, help="List the rules.")
+def lint_command(portal: str | None, policies: tuple[str, ...], expires_within: int, form: str, fail_on: str) -> None:
+    """Check a portal export and policies, and tell everything that is wrong or soon will be.
+
+    An error keeps the gate from starting, or an application from calling; a warning does not yet. The exit code is 0
+    when there is nothing to tell, 1 when there is, and 2 when this command was called wrongly.
+    """
+    names = tuple(filter(None, policies))
+    if not portal and not names:
+        raise click.UsageError("Missing option '--portal' or '--policy'.")
+    # No decision depends on this clock: it only counts the days that certificates have left.
+    now = time.time()  # noqa: TID251 - see above
+    findings = lint(Path(portal) if portal else None, [Path(name) for name in names], now, expires_within)
+    click.echo(FORMATS[form](findings), nl=False)
+    sys.exit(any(_counts(finding, fail_on) for finding in findings))
+
+
+def _counts(finding: LintFinding, fail_on: str) -> bool:
+    return fail_on == "warning" or finding.rule.level == "error"

@@ -1,0 +1,217 @@
+"""`jwsgate portal`: the developer portal's part for those who have none at hand."""
+
+import datetime
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jwsgate.core.certificates import RegisteredCertificate
+from jwsgate.core.portal import Application, Portal
+from jwsgate.core.portal_diff import diff_portals
+from jwsgate.files.loading import read_portal
+from jwsgate.files.portal_edit import Selected, register, retire, select
+from jwsgate.files.problems import ProblemsFound, Unfit, path_text, printable
+
+__all__ = ["portal_group"]
+
+_DAY = 86400
+_DURATION = re.compile(r"([0-9]{1,5})(d|h|m)")
+_SECONDS = {"d": 86400, "h": 3600, "m": 60}
+
+
+@click.group("portal")
+def portal_group() -> None:
+    """Look into a portal export and register certificates in it."""
+
+
+def _portal_option[**P](command: Callable[P, None]) -> Callable[P, None]:
+    return click.option(
+        "--portal",
+        envvar="JWSGATE_PORTAL",
+        show_envvar=True,
+        metavar="PATH",
+        required=True,
+        help="Portal export: a file, or a folder of them.",
+    )(command)
+
+
+def _telling[**P](command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose failures are told in words."""
+
+    @wraps(command)
+    def told(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except ProblemsFound as error:
+            raise click.ClickException(f"the portal cannot be used:\n{error}") from None
+        except Unfit as error:
+            raise click.ClickException(printable(f"{error} ({error.remedy})")) from None
+        except OSError as error:
+            raise click.ClickException(printable(f"{error.filename}: {error.strerror}")) from None
+
+    return told
+
+
+def _now() -> float:
+    return time.time()  # noqa: TID251 - no decision depends on it
+
+
+def _load(path: str) -> Portal:
+    reading = read_portal(Path(path))
+    if reading.problems:
+        raise ProblemsFound(reading.problems)
+    return reading.portal
+
+
+def _date(when: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d")
+    except (OverflowError, ValueError, OSError):
+        return "never"
+
+
+def _days(certificate: RegisteredCertificate, now: float) -> str:
+    if now < certificate.not_before:
+        return f"from {_date(certificate.not_before)}"
+    left = int((certificate.not_after - now) // _DAY)
+    return "expired" if certificate.not_after < now else str(left)
+
+
+def _rows(portal: Portal, now: float) -> Iterator[Sequence[str]]:
+    for application in portal.applications:
+        certificates = application.certificates
+        first = (
+            application.title or "(unnamed)",
+            "enabled" if application.enabled else "disabled",
+            "/".join(filter(None, (application.catalog, application.organization))),
+        )
+        for number in range(max(1, len(application.client_ids), len(certificates))):
+            one = certificates[number] if number < len(certificates) else None
+            yield (
+                *(first if number == 0 else ("", "", "")),
+                application.client_ids[number] if number < len(application.client_ids) else "",
+                one.thumbprint[:16] if one else "" if number else "none",
+                _days(one, now) if one else "",
+            )
+
+
+def _as_data(application: Application, now: float) -> dict[str, Any]:
+    return {
+        "name": application.name,
+        "title": application.title,
+        "enabled": application.enabled,
+        "catalog": application.catalog,
+        "organization": application.organization,
+        "client_ids": list(application.client_ids),
+        "algorithms": sorted(application.algorithms) if application.algorithms else None,
+        "certificates": [
+            {
+                "thumbprint": certificate.thumbprint,
+                "subject": certificate.subject,
+                "key": f"{certificate.key.kind} {certificate.key.bits}",
+                "not_before": _date(certificate.not_before),
+                "not_after": _date(certificate.not_after),
+                "days_left": int((certificate.not_after - now) // _DAY),
+            }
+            for certificate in application.certificates
+        ],
+    }
+
+
+@portal_group.command("list")
+@_portal_option
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@_telling
+def list_command(portal: str, form: str) -> None:
+    """List applications, client IDs, thumbprints, and the days that certificates have left."""
+    now, found = _now(), _load(portal)
+    if form == "json":
+        click.echo(json.dumps([_as_data(application, now) for application in found.applications], indent=2))
+        return
+    heads = ("application", "state", "organization", "client ID", "thumbprint", "days left")
+    rows = [heads, *([printable(cell) for cell in row] for row in _rows(found, now))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@portal_group.command("show")
+@_portal_option
+@click.argument("application")
+@_telling
+def show_command(portal: str, application: str) -> None:
+    """Show one application, by client ID, name or title, and where it stands in the export."""
+    selected = select(Path(portal), application)
+    origin = selected.origin
+    place = selected.reading.documents[origin.file].locate([origin.location])[origin.location]
+    data = _as_data(selected.application, _now())
+    data["at"] = f"{origin.file}:{place[0]}:{place[1]}: {path_text(origin.location)}"
+    click.echo(json.dumps(data, indent=2))
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise click.BadParameter("write a number of days, hours or minutes: 14d, 12h, 30m")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+@portal_group.command("register")
+@_portal_option
+@click.argument("application")
+@click.argument("certificate", type=click.File("r", encoding="ascii", errors="replace"))
+@click.option(
+    "--overlap",
+    metavar="TIME",
+    callback=_seconds,
+    help="After this time (14d, 12h, 30m) its former certificates are not used any more; if not said, they stay good.",
+)
+@_telling
+def register_command(portal: str, application: str, certificate: Any, overlap: float | None) -> None:
+    """Register a certificate (PEM; - reads standard input) for an application, beside those it has.
+
+    The file is changed in place, at once and whole; comments and order stay.
+    """
+    selected = select(Path(portal), application)
+    thumbprint = register(selected, certificate.read(), _now(), overlap=overlap)
+    click.echo(f"registered {thumbprint} for {_called(selected)}")
+
+
+@portal_group.command("retire")
+@_portal_option
+@click.argument("application")
+@click.argument("thumbprint")
+@_telling
+def retire_command(portal: str, application: str, thumbprint: str) -> None:
+    """Remove a certificate of an application, by the beginning of its thumbprint."""
+    selected = select(Path(portal), application)
+    whole = retire(selected, thumbprint)
+    click.echo(f"retired {whole} of {_called(selected)}")
+
+
+def _called(selected: Selected) -> str:
+    return printable(selected.application.title or "the application")
+
+
+@portal_group.command("diff")
+@click.argument("before")
+@click.argument("after")
+@_telling
+def diff_command(before: str, after: str) -> None:
+    """Compare two exports (files or folders) by meaning. The exit code is 1 when they differ."""
+    diff = diff_portals(_load(before), _load(after))
+    for sign, applications in (("+", diff.added), ("-", diff.removed)):
+        for application in applications:
+            click.echo(printable(f"{sign} {application.title} ({', '.join(application.client_ids) or 'no client ID'})"))
+    for change in diff.changed:
+        click.echo(printable(f"~ {change.after.title}: {'; '.join(change.details())}"))
+    sys.exit(bool(diff.added or diff.removed or diff.changed))

@@ -1,0 +1,18 @@
+"""`jwsgate schema`."""
+
+import json
+
+import click
+
+from jwsgate.files.policy_shapes import PolicyShape
+from jwsgate.files.portal_shapes import PortalShape
+from jwsgate.files.schemas import schema_of
+
+__all__ = ["schema_command"]
+
+
+@click.command("schema")
+@click.argument("kind", type=click.Choice(["portal", "policy"]))
+def schema_command(kind: str) -> None:
+    """Print the JSON Schema of portal exports or of policies, for editors."""
+    click.echo(json.dumps(schema_of(PortalShape if kind == "portal" else PolicyShape), indent=2))

@@ -1,0 +1,102 @@
+"""Checked applications in little room: a hundred thousand of them are some octets each until one is asked for.
+
+An application as objects takes some kilobytes and, for its key, some fifty microseconds; so only those that call
+are ever made into objects, and the garbage collector never sees the others.
+"""
+
+import marshal
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, overload
+
+from .certificates import registered_certificate
+from .portal import Application, ClientId
+
+__all__ = ["PackedApplications", "Registration", "pack", "with_organization"]
+
+_MOST_MADE: Final = 16384
+
+
+class Registration(NamedTuple):
+    """A certificate that `check_certificate` has passed, and when it is to be used (Unix seconds; None: no limit)."""
+
+    ders: tuple[bytes, ...]
+    use_from: float | None = None
+    use_until: float | None = None
+
+
+def pack(
+    name: str,
+    title: str,
+    enabled: bool,
+    registrations: Sequence[Registration],
+    algorithms: Sequence[str] | None = None,
+    catalog: str = "",
+    organization: str = "",
+) -> bytes:
+    """One application, all but its client IDs."""
+    certificates = tuple([tuple(registration) for registration in registrations])
+    limits = None if algorithms is None else tuple(algorithms)
+    return marshal.dumps((name, title, enabled, certificates, limits, catalog, organization))
+
+
+def with_organization(record: bytes, organization: str) -> bytes:
+    """The same application in a consumer organization of that name."""
+    return marshal.dumps((*marshal.loads(record)[:-1], organization))  # noqa: S302 - written by pack
+
+
+class PackedApplications(Sequence[Application]):
+    """Applications that are made when they are asked for; the same one each time, as long as it is in use."""
+
+    def __init__(
+        self, records: Sequence[bytes], client_ids: Sequence[tuple[ClientId, ...]], *, keep_chains: bool = False
+    ) -> None:
+        self.records = records
+        """Made by `pack`."""
+        self.client_ids = client_ids
+        self.keep_chains = keep_chains
+        """Whether certificates come with the chain that a CA check needs."""
+        self._made: dict[int, Application] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, number: int) -> Application: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Application]: ...
+    def __getitem__(self, number: int | slice) -> Application | Sequence[Application]:
+        if isinstance(number, slice):
+            return [self._make(n) for n in range(*number.indices(len(self)))]
+        made = self._made.get(number)
+        if made is None:
+            made = self._make(number)
+            if len(self._made) >= _MOST_MADE:
+                del self._made[next(iter(self._made))]
+            self._made[number] = made
+        return made
+
+    def __iter__(self) -> Iterator[Application]:
+        return map(self._make, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment] # as a list
+
+    def _make(self, number: int) -> Application:
+        # Only what `pack` wrote is read here, in the same interpreter.
+        record = marshal.loads(self.records[number])  # noqa: S302 - see above
+        name, title, enabled, certificates, algorithms, catalog, organization = record
+        return Application(
+            name=name,
+            title=title,
+            enabled=enabled,
+            client_ids=self.client_ids[number],
+            certificates=tuple(
+                registered_certificate(ders, keep_chain=self.keep_chains, use_from=use_from, use_until=use_until)
+                for ders, use_from, use_until in certificates
+            ),
+            algorithms=None if algorithms is None else frozenset(algorithms),
+            catalog=catalog,
+            organization=organization,
+        )

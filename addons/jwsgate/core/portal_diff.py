@@ -1,0 +1,112 @@
+"""What is different between two portals, by meaning: order, spelling and files do not count."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .packed import PackedApplications
+from .portal import Application, Portal
+
+__all__ = ["Change", "PortalDiff", "diff_portals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became different of one application; each detail is for people."""
+
+    before: Application
+    after: Application
+
+    def details(self) -> Iterator[str]:
+        """Each difference in words."""
+        before, after = self.before, self.after
+        for what in ("title", "catalog", "organization"):
+            if getattr(before, what) != getattr(after, what):
+                yield f"{what} {getattr(before, what)!r} -> {getattr(after, what)!r}"
+        if before.enabled != after.enabled:
+            yield "enabled" if after.enabled else "disabled"
+        yield from _moved("client ID", before.client_ids, after.client_ids)
+        yield from _moved(
+            "certificate", [c.thumbprint for c in before.certificates], [c.thumbprint for c in after.certificates]
+        )
+        times = {c.thumbprint: (c.not_before, c.not_after) for c in before.certificates}
+        for certificate in after.certificates:
+            if times.get(certificate.thumbprint, window := (certificate.not_before, certificate.not_after)) != window:
+                yield f"certificate {certificate.thumbprint} is used at other times"
+        if before.algorithms != after.algorithms:
+            old, new = (", ".join(sorted(one.algorithms)) if one.algorithms else "any" for one in (before, after))
+            yield f"algorithms {old} -> {new}"
+
+
+def _moved(what: str, before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    yield from (f"{what} {one} added" for one in after if one not in before)
+    yield from (f"{what} {one} removed" for one in before if one not in after)
+
+
+@dataclass(frozen=True, slots=True)
+class PortalDiff:
+    """Applications that are in one portal only, and those that are different in the two."""
+
+    added: tuple[Application, ...]
+    removed: tuple[Application, ...]
+    changed: tuple[Change, ...]
+
+    def summary(self, most: int = 5) -> str:
+        """One line; of each kind no more than `most` names."""
+        parts = [
+            f"{len(found)} {kind}{_names(found, most)}"
+            for kind, found in (
+                ("added", self.added),
+                ("removed", self.removed),
+                ("changed", [change.after for change in self.changed]),
+            )
+            if found
+        ]
+        return ", ".join(parts) or "no application changed"
+
+
+def _names(applications: Sequence[Application], most: int) -> str:
+    names = [application.title or "(unnamed)" for application in applications[:most]]
+    return f" ({', '.join(names)}{', ...' if len(applications) > most else ''})"
+
+
+def _unlike(portal: Portal, other: Portal) -> list[Application]:
+    """The applications of a portal that are not the same in the other."""
+    mine, others = portal.applications, other.applications
+    if not isinstance(mine, PackedApplications) or not isinstance(others, PackedApplications):
+        return [application for application in mine if application not in others]
+    same = set(zip(others.records, map(_sorted, others.client_ids), strict=True))
+    return [
+        mine[number]
+        for number, key in enumerate(zip(mine.records, map(_sorted, mine.client_ids), strict=True))
+        if key not in same
+    ]
+
+
+def _sorted(client_ids: Sequence[str]) -> tuple[str, ...]:
+    return tuple(client_ids) if len(client_ids) < 2 else tuple(sorted(client_ids))
+
+
+def _identity(application: Application) -> tuple[str, str, str]:
+    return application.catalog, application.organization, application.name
+
+
+def diff_portals(before: Portal, after: Portal) -> PortalDiff:
+    """Compare two portals. An application is the same when it has a client ID in common, or else its names."""
+    old = {id(application): application for application in _unlike(before, after)}
+    by_client_id = {one: application for application in old.values() for one in application.client_ids}
+    by_identity = {_identity(application): application for application in old.values()}
+    added: list[Application] = []
+    changed: list[Change] = []
+    for application in _unlike(after, before):
+        former = _first(by_client_id.get(one) for one in application.client_ids) or by_identity.get(
+            _identity(application)
+        )
+        if former is not None and old.pop(id(former), None) is not None:
+            changed.append(Change(former, application))
+        else:
+            added.append(application)
+    return PortalDiff(tuple(added), tuple(old.values()), tuple(changed))
+
+
+def _first(found: Iterable[Application | None]) -> Application | None:
+    return next((application for application in found if application is not None), None)

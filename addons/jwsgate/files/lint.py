@@ -1,0 +1,228 @@
+"""Lint: everything that is wrong with a portal export and policies, or soon will be, each with a rule and a place."""
+
+import datetime
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+
+from jwsgate.core.packed import Registration
+from jwsgate.core.portal import Application
+
+from .loading import read_all
+from .portal_builder import Origin
+from .portal_file import PortalReading
+from .problems import Finding, KeyLocation, Location, Problem, path_text
+
+__all__ = ["RULES", "LintFinding", "Rule", "lint"]
+
+_DAY: Final = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. An error keeps the gate from starting, or an application from calling."""
+
+    name: str
+    level: Literal["error", "warning"]
+    about: str
+
+
+RULES: Final = {
+    rule.name: rule
+    for rule in (
+        Rule("file-unreadable", "error", "a file or folder cannot be read"),
+        Rule("syntax", "error", "a file is no strict YAML or JSON"),
+        Rule("private-key", "error", "a private key stands in the export"),
+        Rule("policy", "error", "a policy cannot be used"),
+        Rule("portal-incomplete", "error", "an export has fewer applications than it says, or was cut short"),
+        Rule("client-id", "error", "a client ID is missing, repeated or cannot be sent"),
+        Rule("certificate-unusable", "error", "what is registered is no certificate, or too weak a one"),
+        Rule("portal-shape", "error", "a value of an export cannot be"),
+        Rule("certificate-expired", "error", "an application has no certificate that is still valid"),
+        Rule("certificate-left-over", "warning", "an expired certificate stands beside a valid one"),
+        Rule("certificate-not-yet-valid", "warning", "an application has no certificate that is valid already"),
+        Rule("certificate-expires-soon", "warning", "the last valid certificate of an application soon expires"),
+        Rule("certificate-missing", "warning", "an enabled application has no certificate"),
+        Rule("certificate-shared", "warning", "applications have the same key, so that each can sign for the other"),
+        Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
+        Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
+        Rule("client-id-missing", "warning", "an enabled application has no client ID"),
+        Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LintFinding:
+    """One finding: a problem with its rule, and the application that it is about, if any."""
+
+    rule: Rule
+    problem: Problem
+    application: str = ""
+
+
+type _Told = tuple[str, Finding]
+"""The name of a rule, and what it found."""
+
+
+def _rule_of(problem: Problem, is_policy: bool) -> str:
+    """The rule of what loading the files would refuse."""
+    message = problem.message
+    if problem.line == 0:
+        return "file-unreadable"
+    if "private key" in message:
+        return "private-key"
+    if problem.path == "(document)" or message in {
+        "is an alias", "has an anchor", "has a tag", "is a merge key", "is a repeated key",
+    }:  # fmt: skip
+        return "syntax"
+    if is_policy:
+        return "policy"
+    if "cut short" in message and ("file" in message or problem.path == "total_results"):
+        return "portal-incomplete"
+    if "application_public_certificate" in problem.path:
+        return "certificate-unusable"
+    return "client-id" if problem.path.endswith("client_id") else "portal-shape"
+
+
+def _name_at(data: Any, location: Location) -> str:
+    """The name of the application around a location."""
+    name = ""
+    for step in (*location, None):
+        if isinstance(data, dict) and isinstance(data.get("title") or data.get("name"), str):
+            name = name or data.get("title") or data["name"]
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            break
+    return name
+
+
+def _until(time: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d")
+    except (OverflowError, ValueError, OSError):
+        return "a time far away"
+
+
+class _PortalLint:
+    def __init__(self, reading: PortalReading, now: float, days: int) -> None:
+        self._reading = reading
+        self._now = now
+        self._days = days
+        self._keys: dict[bytes, str] = {}
+        self.told: dict[str, list[_Told]] = {}
+
+    def _tell(self, file: str, rule: str, location: Location, message: str, remedy: str) -> None:
+        self.told.setdefault(file, []).append((rule, (location, message, remedy)))
+
+    def run(self) -> None:
+        builder = self._reading.builder
+        told = {
+            (file, tuple(location[:length]))
+            for file, findings in builder.findings.items()
+            for location, _, _ in findings
+            for length in range(len(location))
+        }
+        for application, origin in zip(self._reading.portal.applications, builder.origins, strict=True):
+            # Of an application that is broken, what follows from it is not worth telling.
+            if application.enabled and (origin.file, origin.location) not in told:
+                self._application(application, origin)
+            for place, registration in origin.registrations:
+                self._certificate(application, origin.file, place, registration)
+        for file, location, client_id in builder.orphans:
+            message = f"is the credential {client_id} of no application in this export"
+            self._tell(file, "credential-unused", location, message, "export its application too, or remove it")
+
+    def _application(self, application: Application, origin: Origin) -> None:
+        if not application.client_ids:
+            message = "has no client ID, so that nobody can call with it"
+            self._tell(origin.file, "client-id-missing", origin.location, message, "add a credential, or export it too")
+        pairs = [*zip(application.certificates, origin.registrations, strict=True)]
+        if not pairs:
+            message = "has no certificate registered: its requests are refused"
+            self._tell(origin.file, "certificate-missing", origin.location, message, "register its certificate")
+            return
+        valid = [certificate for certificate, _ in pairs if self._now <= certificate.not_after]
+        last = max(valid, key=lambda certificate: certificate.not_after, default=None)
+        for certificate, (place, _) in pairs:
+            expired = f"has expired on {_until(certificate.not_after)}"
+            if last is None:
+                self._tell(origin.file, "certificate-expired", place, expired, "register a new certificate")
+            elif certificate not in valid:
+                self._tell(origin.file, "certificate-left-over", place, expired, "remove it")
+            elif certificate is last and certificate.not_after < self._now + self._days * _DAY:
+                left = int((certificate.not_after - self._now) // _DAY)
+                message = f"expires in {left} days, on {_until(certificate.not_after)}"
+                remedy = "register the next one beside it: jwsgate portal register"
+                self._tell(origin.file, "certificate-expires-soon", place, message, remedy)
+        if valid and all(self._now < certificate.not_before for certificate in valid):
+            message = f"is not valid before {_until(min(certificate.not_before for certificate in valid))}"
+            remedy = "register one that is valid now as well"
+            self._tell(origin.file, "certificate-not-yet-valid", pairs[0][1][0], message, remedy)
+
+    def _certificate(self, application: Application, file: str, place: Location, registration: Registration) -> None:
+        certificate = x509.load_der_x509_certificate(registration.ders[0])
+        key = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        name = application.title or path_text(place)
+        other = self._keys.setdefault(hashlib.sha256(key).digest(), name)
+        if other != name:
+            message = f"has the key of {other} too: each can sign for the other"
+            self._tell(file, "certificate-shared", place, message, "give each application a key of its own")
+        try:
+            weak = isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)
+        except UnsupportedAlgorithm:
+            weak = False
+        if weak:
+            message = "is signed with SHA-1 or MD5"
+            self._tell(file, "certificate-sha1", place, message, "issue it anew with SHA-256 (openssl req -sha256)")
+        for extension in certificate.extensions:
+            if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+                remedy = "issue it with basicConstraints=CA:FALSE"
+                self._tell(file, "certificate-of-ca", place, "says of itself that it is a CA", remedy)
+
+    def findings(self) -> Iterator[LintFinding]:
+        for file, told in self.told.items():
+            document = self._reading.documents[file]
+            rules = {(path_text(finding[0]), finding[1]): rule for rule, finding in told}
+            names = {path_text(finding[0]): _name_at(document.data, finding[0]) for _, finding in told}
+            for problem in document.problem_list([finding for _, finding in told]):
+                rule = RULES[rules[problem.path, problem.message]]
+                yield LintFinding(rule, problem, names[problem.path])
+
+
+def _name_of(reading: PortalReading | None, problem: Problem) -> str:
+    document = None if reading is None else reading.documents.get(problem.file)
+    if reading is None or document is None:
+        return ""
+    # Of a problem only the path's text is left; what was found in the portal has the location too.
+    for kind in (tuple, KeyLocation):
+        for location, message, _ in [
+            *reading.builder.findings.get(problem.file, []), *reading.builder.cut.get(problem.file, []),
+        ]:  # fmt: skip
+            if path_text(kind(location)) == problem.path and message == problem.message:
+                return _name_at(document.data, location)
+    return ""
+
+
+def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:
+    """Every finding, at the time `now` (Unix seconds); `days` is how long before its end a certificate is told of."""
+    reading, _, problems = read_all(portal, policies, now)
+    names = {str(path) for path in policies}
+    found = [
+        LintFinding(RULES[_rule_of(problem, problem.file in names)], problem, _name_of(reading, problem))
+        for problem in sorted(set(problems))
+    ]
+    if reading is not None and len(reading.builder.origins) == len(reading.portal.applications):
+        linter = _PortalLint(reading, now, days)
+        linter.run()
+        found += linter.findings()
+    return sorted(found, key=lambda finding: (finding.problem, finding.rule.name))

@@ -1,0 +1,360 @@
+"""Applications and credentials of one or several exports, put together into one portal.
+
+Client secrets, hashed or not, are never read into anything.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from jwsgate.core.certificates import CertificateError, check_certificate
+from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
+from jwsgate.core.portal import ClientId, Portal
+
+from .portal_shapes import ApplicationShape, CredentialShape, is_empty
+from .problems import Finding, Location, Unfit, path_text
+from .shapes import check_shape
+from .streams import Irregular, Unit
+
+__all__ = ["Origin", "PortalBuilder", "ReadReference"]
+
+type ReadReference = Callable[[str, str], str]
+"""Reads the text of a file, given the document that refers to it and the name; raises `Unfit`."""
+
+_HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
+_LIMITS: Final = ("state", "is_suspended")
+"""Keys without which an application may do more."""
+_OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
+"""Keys by which a file is told to be one application that does not say its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an application came from, for those who tell people about it."""
+
+    file: str
+    location: Location
+    registrations: list[tuple[Location, Registration]]
+    credentials: list[tuple[str, Location, str]]
+    """File, location and client ID."""
+
+
+def _plain_path(url: object) -> str:
+    """What identifies a thing by its URL: absolute in one export, relative or behind another prefix in the next."""
+    if not isinstance(url, str):
+        return ""
+    path = _HOST.sub("", url, count=1).partition("?")[0].rstrip("/")
+    for prefix in ("/consumer-api/", "/api/"):
+        if path.startswith(prefix):
+            return path[len(prefix) - 1 :]
+    return path
+
+
+def _last_segment(url: object) -> str:
+    return url.rstrip("/").rpartition("/")[2] if isinstance(url, str) else ""
+
+
+def _is_credential(item: object) -> bool:
+    return isinstance(item, dict) and (item.get("type") == "credential" or ("app_url" in item and "type" not in item))
+
+
+class PortalBuilder:
+    """Takes in one file after the other. Quick and without a word of explanation, unless `thorough`."""
+
+    def __init__(self, read_reference: ReadReference, *, keep_chains: bool = False, thorough: bool = False) -> None:
+        self.findings: dict[str, list[Finding]] = {}
+        """What is wrong, by file; when thorough, for otherwise the first thing wrong raises `Irregular`."""
+        self.cut: dict[str, list[Finding]] = {}
+        """What looks as if the end of a file were missing; of interest when nothing else is wrong with it."""
+        self.origins: list[Origin] = []
+        """One for each application, when thorough."""
+        self.orphans: list[tuple[str, Location, str]] = []
+        """Credentials whose application is in none of the files: file, location, client ID."""
+        self._read_reference = read_reference
+        self._keep_chains = keep_chains
+        self._thorough = thorough
+        self._file = ""
+        self._records: list[bytes] = []
+        self._client_ids: list[tuple[ClientId, ...]] = []
+        self._index: dict[bytes, int] = {}
+        self._owners: dict[str, list[tuple[str, Location, int]]] = {}
+        self._urls: list[object] = []
+        self._organizations: dict[str, str] = {}
+        self._by_url: dict[int, str] = {}
+        self._apart: list[tuple[str, Location, CredentialShape]] = []
+        self._pages: list[tuple[str, int, int]] = []
+
+    def _find(self, location: Location, message: str, remedy: str, file: str | None = None) -> None:
+        if not self._thorough:
+            raise Irregular
+        self.findings.setdefault(file or self._file, []).append((location, message, remedy))
+
+    def _shape[S: (ApplicationShape, CredentialShape)](
+        self, kind: type[S], value: object, location: Location
+    ) -> S | None:
+        if not self._thorough:
+            try:
+                return kind.model_validate(value)
+            except ValidationError:
+                raise Irregular from None
+        shape, findings = check_shape(kind, value)
+        self._find_all(location, findings)
+        return shape
+
+    def _find_all(self, location: Location, findings: list[Finding]) -> None:
+        for place, message, remedy in findings:
+            self._find((*location, *place), message, remedy)
+
+    # Files
+
+    def add(self, file: str, units: Iterable[Unit], *, may_be_cut: bool = False) -> None:
+        """Take in one file. `may_be_cut`: its syntax would not tell that the end is missing."""
+        self._file = file
+        rest: dict[str, Any] = {}
+        count = 0
+        said: Counter[str] = Counter()
+        last: dict[str, Any] = {}
+        for location, value in units:
+            top = location[0] if location else None
+            if value == [] and top is None:
+                rest[""] = value
+            elif top is None:
+                empty = value is None
+                self._find((), "is empty" if empty else "is not a mapping", "write the applications below results:")
+                return
+            elif len(location) == 2 and top not in {"results", "apps"}:
+                rest.setdefault(str(top), []).append(value)
+            elif len(location) == 1 and isinstance(top, str):
+                rest[top] = value
+            else:
+                rest.setdefault(str(top) if len(location) == 2 else "", [])
+                count += 1
+                if self._item(value, location):
+                    said.update(key for key in _LIMITS if key in value)
+                    said[""] += 1
+                    last = value
+        self._rest(rest, count)
+        if not may_be_cut or said[""] < 2:
+            return
+        for key in _LIMITS:
+            if said[key] == said[""] - 1 and key not in last:
+                location = (*location[:-1], count - 1)
+                if not self._thorough:
+                    raise Irregular
+                message = f"has no {key}, which all others have: the file may have been cut short"
+                self.cut.setdefault(file, []).append((location, message, f"complete the file, or write {key}: here"))
+
+    def _rest(self, rest: dict[str, Any], count: int) -> None:
+        """What a file has at its top besides applications; or the one application that it is."""
+        for key in ("results", "apps"):
+            if key in rest and not isinstance(rest[key], list):
+                empty = rest[key] is None
+                self._find((key,), "is empty" if empty else "is not a list", "write a list, one - a line")
+        total = rest.get("total_results")
+        if "results" in rest and isinstance(total, str) and total.isascii() and total.isdigit():
+            self._pages.append((self._file, int(total[:9]), count))
+        if not rest.keys().isdisjoint({"results", "apps", "consumer_orgs"}):
+            self._snapshot(rest)
+        elif _is_credential(rest):
+            self._credential(rest, ())
+        elif rest.get("type") == "app" or ("type" not in rest and not _OF_APPLICATIONS.isdisjoint(rest)):
+            self._application(rest, ())
+        elif not count and rest.keys().isdisjoint({"type", "", "$schema"}):
+            self._find(("results",), "is missing", "add it")
+
+    def _snapshot(self, rest: dict[str, Any]) -> None:
+        """The other lists of a portal snapshot."""
+        for key in ("credentials", "app_credentials"):
+            items = rest.get(key)
+            for index, item in enumerate(items if isinstance(items, list) else ()):
+                self._credential(item, (key, index))
+        organizations = rest.get("consumer_orgs")
+        for item in organizations if isinstance(organizations, list) else ():
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                self._organizations[_plain_path(item.get("url"))] = item["name"]
+
+    def _item(self, item: Any, location: Location) -> bool:
+        """Take in an item of a list; whether it is an application."""
+        kind = item.get("type", "app") if isinstance(item, dict) else "app"
+        if _is_credential(item):
+            self._credential(item, location)
+        elif kind == "app":
+            self._application(item, location)
+            return isinstance(item, dict)
+        return False  # subscriptions, products and the like: a folder may hold more than applications
+
+    # Applications
+
+    def _application(self, value: Any, location: Location) -> None:
+        shape = self._shape(ApplicationShape, value, location)
+        if shape is None:
+            return
+        number = len(self._records)
+        found = [((*location, "client_id"), shape.client_id)] if shape.client_id else []
+        found += [
+            ((*location, "credentials", index, "client_id"), credential.client_id)
+            for index, credential in enumerate(shape.credentials or ())
+        ]
+        if isinstance(shape.app_credentials, list):
+            for index, item in enumerate(shape.app_credentials):
+                place: Location = (*location, "app_credentials", index)
+                # A snapshot may have URLs here in place of the credentials.
+                credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
+                if credential is not None:
+                    found.append(((*place, "client_id"), credential.client_id))
+        client_ids: list[ClientId] = []
+        if not self._thorough and len(found) > 1 and len({one for _, one in found}) < len(shape.credentials or ()):
+            raise Irregular
+        for place, client_id in found:
+            self._claim(place, client_id, number)
+            if client_id not in client_ids:
+                client_ids.append(ClientId(client_id))
+        registrations = self._registrations(shape, location)
+        self._records.append(
+            pack(
+                shape.name or shape.title or "",
+                shape.title or shape.name or "",
+                shape.state == "enabled" and not shape.is_suspended,
+                [registration for _, registration in registrations],
+                shape.application_jws_algorithms,
+                _last_segment(shape.catalog_url),
+                self._organization(shape, number),
+            )
+        )
+        self._client_ids.append(tuple(client_ids))
+        self._urls.append(shape.url)
+        if self._thorough:
+            self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
+
+    def _organization(self, shape: ApplicationShape, number: int) -> str:
+        expanded = shape.consumer_org.get("name") if isinstance(shape.consumer_org, dict) else None
+        if isinstance(expanded, str):
+            return expanded
+        if isinstance(shape.consumer_org_url, str):
+            self._by_url[number] = shape.consumer_org_url
+        return _last_segment(shape.consumer_org_url)
+
+    def _claim(self, place: Location, client_id: str, number: int) -> None:
+        if client_id != client_id.strip() or not client_id.isprintable():
+            self._find(place, "has white space at an end or a control character", "remove it")
+        octets = client_id.encode("utf-8")
+        owner = self._index.setdefault(octets, number)
+        if not self._thorough:
+            if owner != number:
+                raise Irregular
+            return
+        others = self._owners.setdefault(client_id, [])
+        for file, other, other_number in others:
+            # The application itself repeats the client ID of one of its credentials in some exports.
+            if other_number != number or len(other) == len(place):
+                where = path_text(other) + (f" in {file}" if file != self._file else "")
+                self._find(place, f"is the client ID of {where} too", "a client ID names one credential: remove one")
+                break
+        others.append((self._file, place, number))
+
+    # Certificates
+
+    def _registrations(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, Registration]]:
+        entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
+        place: Location = (*location, "application_public_certificate_entry")
+        file_place: Location = (*location, "application_public_certificate_file")
+        if entry and file:
+            self._find(file_place, "stands beside application_public_certificate_entry", "keep one of the two")
+        window = shape.window
+        if is_empty(window):
+            self._find((*location, "application_public_certificate_not_after"), "is before not_before", "exchange them")
+        found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
+        if window != (None, None):
+            found = [(place, one and Registration(one.ders, *window)) for place, one in found]
+        for index, further in enumerate(shape.application_public_certificates or ()):
+            place = (*location, "application_public_certificates", index)
+            if further.entry is not None and not further.entry.strip():
+                self._find((*place, "entry"), "is blank", "put the certificate there")
+            for key, ders in (
+                ("entry", self._from_entry(further.entry, (*place, "entry"))),
+                ("file", self._from_file(further.file, (*place, "file"))),
+            ):
+                found.append(((*place, key), ders and Registration(ders.ders, *further.window)))
+        unique: dict[bytes, tuple[Location, Registration]] = {}
+        for place, registration in found:
+            if registration is not None:
+                former = unique.setdefault(registration.ders[0], (place, registration))
+                if former[1][1:] != registration[1:]:
+                    message = f"is the certificate of {path_text(former[0])}, with other times"
+                    self._find(place, message, "register each certificate once")
+        return list(unique.values())
+
+    def _from_entry(self, text: str | None, place: Location) -> Registration | None:
+        if text is None or not text.strip():
+            return None  # the portal's field was left empty
+        try:
+            ders = check_certificate(text)
+        except CertificateError as error:
+            self._find(place, str(error), error.remedy)
+            return None
+        return Registration(ders if self._keep_chains else ders[:1])
+
+    def _from_file(self, name: str | None, place: Location) -> Registration | None:
+        if name is None:
+            return None
+        try:
+            text = self._read_reference(self._file, name)
+        except Unfit as error:
+            self._find(place, str(error), error.remedy)
+            return None
+        if not text.strip():
+            self._find(place, f"names {name!r}, which is empty", "put the certificate into it")
+        return self._from_entry(text, place)
+
+    # Credentials that stand apart
+
+    def _credential(self, item: Any, location: Location) -> None:
+        shape = self._shape(CredentialShape, item, location)
+        if shape is not None:
+            self._apart.append((self._file, location, shape))
+
+    def _join(self) -> None:
+        numbers: dict[str, int] = {}
+        for number, url in enumerate(self._urls if self._apart else ()):
+            path = _plain_path(url)
+            if path and numbers.setdefault(path, number) != number:
+                origin = self.origins[number] if self._thorough else None
+                place, file = (origin.location, origin.file) if origin else ((), None)
+                self._find((*place, "url"), "is the URL of another application too", "keep one of the two", file)
+        for file, location, shape in self._apart:
+            self._file = file
+            number = numbers.get(_plain_path(shape.app_url), -1)
+            if number < 0:
+                self.orphans.append((file, location, shape.client_id))
+            elif shape.client_id not in self._client_ids[number]:
+                self._claim((*location, "client_id"), shape.client_id, number)
+                self._client_ids[number] += (ClientId(shape.client_id),)
+                if self._thorough:
+                    self.origins[number].credentials.append((file, (*location, "client_id"), shape.client_id))
+
+    def _check_pages(self) -> None:
+        short = [page for page in self._pages if page[2] < page[1]]
+        present: Counter[int] = Counter()
+        for _, total, count in short:
+            present[total] += count
+        for file, total, count in short:
+            if present[total] < total:
+                message = f"is {total}, but only {count} follow: pages are missing, or the file was cut short"
+                self._find(("total_results",), message, "export all pages, into one file or beside this one", file)
+
+    # The end
+
+    def portal(self) -> Portal:
+        """All of it, once every file is in; of use only when nothing was found wrong."""
+        self._join()
+        self._check_pages()
+        if self._organizations:
+            for number, url in self._by_url.items():
+                if name := self._organizations.get(_plain_path(url)):
+                    self._records[number] = with_organization(self._records[number], name)
+        applications = PackedApplications(self._records, self._client_ids, keep_chains=self._keep_chains)
+        return Portal(applications, self._index)

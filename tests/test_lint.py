@@ -1,0 +1,277 @@
+"""`jwsgate lint`: every rule by an export that breaks it, every format, every exit code."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+import material
+from jwsgate import cli
+from jwsgate.files.lint import RULES, LintFinding, lint
+
+KEY = material.private_key("p256")
+GOOD = material.certificate(KEY)
+OTHER = material.certificate(material.private_key("p256", "other"))
+EXPIRED = material.certificate(material.private_key("p256", "old"), from_days=-9, to_days=-1)
+SOON = material.certificate(material.private_key("p256", "soon"), to_days=10)
+LATER = material.certificate(material.private_key("p256", "later"), from_days=5)
+
+
+def special_certificate(*, ca: bool = False, sha1: bool = False) -> str:
+    """A self-signed RSA certificate of a kind to be warned of."""
+    key: Any = material.private_key("rsa", f"{ca}{sha1}")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "special")])
+    builder = (
+        x509.CertificateBuilder(name, name, key.public_key(), 5)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=365))
+        .add_extension(x509.BasicConstraints(ca, None), True)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    if sha1:  # no signature is asked for here: both algorithm identifiers are exchanged
+        der = der.replace(bytes.fromhex("06092a864886f70d01010b"), bytes.fromhex("06092a864886f70d010105"))
+        certificate = x509.load_der_x509_certificate(der)
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def write(folder: Path, *applications: dict[str, Any], **more: Any) -> Path:
+    """An export as indented JSON."""
+    path = folder / "portal.json"
+    path.write_text(json.dumps({"results": list(applications), **more}, indent=1))
+    return path
+
+
+def app(name: str, certificate: str | None = GOOD, **fields: Any) -> dict[str, Any]:
+    """One application."""
+    entry = {} if certificate is None else {"application_public_certificate_entry": certificate}
+    return {"name": name, "client_id": f"id-{name}", **entry, **fields}
+
+
+def run(*arguments: object) -> Result:
+    """`jwsgate lint` in this process."""
+    return CliRunner().invoke(
+        cli.main, ["lint", *map(str, arguments)], env={"JWSGATE_PORTAL": "", "JWSGATE_POLICY": ""}
+    )
+
+
+def found(path: Path, days: int = 30) -> list[LintFinding]:
+    """What lint finds now."""
+    return lint(path, [], time.time(), days)
+
+
+def test_nothing_to_mend(tmp_path: Path) -> None:
+    """A good export has no findings."""
+    result = run("--portal", write(tmp_path, app("a"), app("b", OTHER)))
+    assert (result.exit_code, result.output) == (0, "nothing to mend\n")
+
+
+WARNED: list[Any] = [
+    pytest.param([app("a", EXPIRED)], "certificate-expired", "entry", id="expired"),
+    pytest.param([app("a", SOON)], "certificate-expires-soon", "entry", id="soon"),
+    pytest.param([app("a", LATER)], "certificate-not-yet-valid", "entry", id="later"),
+    pytest.param([app("a", None)], "certificate-missing", "results[0]", id="missing"),
+    pytest.param([app("a", "")], "certificate-missing", "results[0]", id="empty"),
+    pytest.param([app("a"), app("b")], "certificate-shared", "results[1]", id="shared"),
+    pytest.param([app("a", special_certificate(sha1=True))], "certificate-sha1", "entry", id="sha1"),
+    pytest.param([app("a", special_certificate(ca=True))], "certificate-of-ca", "entry", id="ca"),
+    pytest.param([app("a", client_id=None)], "client-id-missing", "results[0]", id="no-client-id"),
+    pytest.param(
+        [app("a", EXPIRED, application_public_certificates=[{"entry": GOOD}])],
+        "certificate-left-over",
+        "entry",
+        id="left-over",
+    ),
+    pytest.param(
+        [app("a"), {"type": "credential", "client_id": "x", "app_url": "/apps/gone"}],
+        "credential-unused",
+        "results[1]",
+        id="orphan",
+    ),
+    pytest.param([app("a", "cert23456")], "certificate-unusable", "entry", id="garbage"),
+    pytest.param([app("a", material.private_pem(KEY))], "private-key", "entry", id="private-key"),
+    pytest.param([app("a"), app("b", OTHER, client_id="id-a")], "client-id", "results[1].client_id", id="repeated"),
+    pytest.param([app("a", state="on")], "portal-shape", "results[0].state", id="state"),
+]
+
+
+@pytest.mark.parametrize(("applications", "rule", "path"), WARNED)
+def test_rules(tmp_path: Path, applications: list[dict[str, Any]], rule: str, path: str) -> None:
+    """Each rule has its export, and nothing else is told of that."""
+    (finding,) = found(write(tmp_path, *applications))
+    assert finding.rule == RULES[rule]
+    assert path in finding.problem.path
+    assert finding.problem.line > 1
+    assert finding.problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        pytest.param("results: [", "syntax", id="syntax"),
+        pytest.param("results: [&x {}]\n", "syntax", id="anchor"),
+        pytest.param("total_results: 5\nresults: []\n", "portal-incomplete", id="pages"),
+        pytest.param("results:\n  - name: a", "portal-incomplete", id="cut"),
+        pytest.param(None, "file-unreadable", id="no-file"),
+    ],
+)
+def test_rules_of_files(tmp_path: Path, text: str | None, rule: str) -> None:
+    """What is wrong with the file itself."""
+    path = tmp_path / "portal.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert [finding.rule.name for finding in found(path) if finding.rule.level == "error"] == [rule]
+
+
+def test_disabled_applications_may_be_without(tmp_path: Path) -> None:
+    """Nobody calls with a disabled application, so that it needs nothing."""
+    assert found(write(tmp_path, app("a", None, state="disabled"), app("b", EXPIRED, is_suspended=True))) == []
+
+
+@pytest.mark.parametrize(("days", "expected"), [(9, []), (11, ["certificate-expires-soon"])])
+def test_expiry_within_days(tmp_path: Path, days: int, expected: list[str]) -> None:
+    """How early a warning comes is up to the user."""
+    assert [finding.rule.name for finding in found(write(tmp_path, app("a", SOON)), days)] == expected
+
+
+def test_next_certificate_ends_the_warning(tmp_path: Path) -> None:
+    """Once the next certificate is registered, nobody needs to be warned."""
+    assert found(write(tmp_path, app("a", SOON, application_public_certificates=[{"entry": OTHER}]))) == []
+
+
+def test_policies_are_linted(tmp_path: Path) -> None:
+    """Policies alone, and beside a portal; each problem has its rule and its place."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("routes:\n  - path: /a\n    metods: [GET]\n")
+    result = run("--policy", policy)
+    assert result.exit_code == 1
+    assert (
+        f"{policy}:3:5: error: routes[0].metods: is not a known key (did you mean methods?) [policy]" in result.output
+    )
+    result = run("--policy", policy, "--portal", write(tmp_path, app("a", None)))
+    assert "1 errors, 1 warnings" in result.output
+
+
+def test_three_broken_applications_can_be_mended_from_the_messages(tmp_path: Path) -> None:
+    """Each message names file, line, column, application and what to do; done in turn, nothing is left."""
+    path = tmp_path / "portal.yaml"
+    squeezed = GOOD.replace("\n", "")
+    text = f"""\
+results:
+  - title: Orders  # the first
+    client_id: one
+    application_public_certificate_entry: {squeezed[:-60]}
+  - title: Stock
+    state: enable
+    client_id: two
+  - title: Billing
+    client_id: one
+    application_public_certificate_entry: |
+{"".join(f"      {line}{chr(10)}" for line in OTHER.splitlines())}"""
+    path.write_text(text)
+    result = run("--portal", path, "--fail-on", "error")
+    assert result.exit_code == 1
+    entry = "application_public_certificate_entry"
+    assert result.output.splitlines() == [
+        f"{path}:4:43: error: results[0].{entry} (Orders): is PEM cut short "
+        "(paste the certificate again, from BEGIN to END) [certificate-unusable]",
+        f"{path}:6:12: error: results[1].state (Stock): is not one of the known values "
+        "(use 'enabled', 'disabled' or 'pending') [portal-shape]",
+        f"{path}:9:16: error: results[2].client_id (Billing): is the client ID of results[0].client_id too "
+        "(a client ID names one credential: remove one) [client-id]",
+        "3 errors, 0 warnings",
+    ]
+    lines = text.splitlines(keepends=True)
+    lines[3] = f"    {entry}: {squeezed}\n"
+    lines[5] = "    state: enabled\n"
+    lines[8] = "    client_id: three\n"
+    path.write_text("".join(lines))
+    result = run("--portal", path, "--fail-on", "error")
+    assert result.exit_code == 0
+    assert "certificate-missing" in result.output
+
+
+# Formats and exit codes
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    """0: nothing, 1: findings, 2: called wrongly."""
+    warned = write(tmp_path, app("a", None))
+    assert run("--portal", warned).exit_code == 1
+    assert run("--portal", warned, "--fail-on", "error").exit_code == 0
+    assert run("--portal", tmp_path / "gone.yaml", "--fail-on", "error").exit_code == 1
+    assert run().exit_code == 2
+    assert run("--portal", warned, "--format", "xml").exit_code == 2
+    assert run("--portal", warned, "--expires-within", "soon").exit_code == 2
+
+
+def test_json_format(tmp_path: Path) -> None:
+    """Programs get every field."""
+    path = write(tmp_path, app("a", None))
+    data = json.loads(run("--portal", path, "--format", "json").output)
+    assert data == {
+        "findings": [
+            {
+                "rule": "certificate-missing",
+                "level": "warning",
+                "file": str(path),
+                "line": 3,
+                "column": 3,
+                "path": "results[0]",
+                "application": "a",
+                "message": "has no certificate registered: its requests are refused",
+                "remedy": "register its certificate",
+            }
+        ],
+        "errors": 0,
+        "warnings": 1,
+    }
+
+
+def test_sarif_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code scanning gets rules, and places relative to the checkout."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, app("a", None), app("b", "cert23456"))
+    data = json.loads(run("--portal", "portal.json", "--format", "sarif").output)
+    assert data["version"] == "2.1.0"
+    (one,) = data["runs"]
+    rules = {rule["id"]: rule for rule in one["tool"]["driver"]["rules"]}
+    assert rules.keys() == RULES.keys()
+    assert [(result["ruleId"], result["level"]) for result in one["results"]] == [
+        ("certificate-missing", "warning"),
+        ("certificate-unusable", "error"),
+    ]
+    place = one["results"][0]["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": "portal.json"}, "region": {"startLine": 3, "startColumn": 3}}
+
+
+def test_github_format(tmp_path: Path) -> None:
+    """Annotations, from which nothing in the export can break out."""
+    path = write(tmp_path, app("a", None, title="100%\n::error::x"))
+    (line,) = run("--portal", path, "--format", "github").output.splitlines()
+    assert line.startswith(f"::warning file={path},line=3,col=3,title=jwsgate certificate-missing::results[0] (100%25")
+    assert "\\n::error::x" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "github"])
+def test_no_secret_in_any_format(tmp_path: Path, form: str) -> None:
+    """A broken export is told of without its secrets."""
+    path = write(tmp_path, app("a", "cert23456", client_secret="s3cr3t-v4lue", client_secret_hashed="h4sh3d-v4lue"))
+    output = run("--portal", path, "--format", form).output
+    assert "v4lue" not in output
+
+
+def test_rules_are_listed() -> None:
+    """`--rules` names each rule."""
+    result = run("--rules")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == len(RULES)
