@@ -253,7 +253,7 @@ class _Lines:
     def text(self) -> str:
         """The text with all changes."""
         # From the end; of several at one place, the last first.
-        for start, end, new in sorted(self._changes[::-1], key=lambda change: -change[0]):
+        for _, (start, end, new) in sorted(enumerate(self._changes), key=lambda c: (c[1][0], c[0]), reverse=True):
             self._lines[start:end] = new
         return self._break.join(self._lines)
 
