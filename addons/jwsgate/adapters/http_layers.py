@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Generator
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 import h2.errors
 import h2.events
@@ -84,12 +84,13 @@ class Gatekeeper(Protocol):
         ...
 
 
-_http_layers: WeakKeyDictionary[Client, "GateHttpLayer"] = WeakKeyDictionary()
+# By ID, and weakly: a layer refers to its client, which would so keep itself alive.
+_http_layers: WeakValueDictionary[str, "GateHttpLayer"] = WeakValueDictionary()
 
 
 def http_layer_of(client: Client) -> "GateHttpLayer | None":
     """The HTTP layer of a client's connection, once it has one."""
-    return _http_layers.get(client)
+    return _http_layers.get(client.id)
 
 
 def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
@@ -100,7 +101,7 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
             top.__class__ = GateHttpLayer
             top.gate = gate  # type: ignore[attr-defined]
             top.draining = top.used = False  # type: ignore[attr-defined]
-            _http_layers[top.context.client] = top  # type: ignore[assignment]
+            _http_layers[top.context.client.id] = top  # type: ignore[assignment]
             return
         top = getattr(top, "child_layer", None)
 
