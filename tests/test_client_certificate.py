@@ -272,6 +272,15 @@ def test_two_spellings_of_one_name() -> None:
     assert reason(TWO_SPELLINGS, both) == Reason.REQUEST_UNSAFE
 
 
+@pytest.mark.parametrize("name", [b"Client_Cert", b"client.cert", b"CLIENT_CERT"])
+@pytest.mark.parametrize("target", [b"/protected", b"/other", b"/free"])
+def test_look_alikes(name: bytes, target: bytes) -> None:
+    """Even alone and from a listed balancer, which lets its clients' other headers through."""
+    request = facts(signed(KEY), (name, TEXT))
+    moved = RequestFacts(request.method, target, request.headers, request.peer)
+    assert reason(TWO_BALANCERS, moved) == Reason.REQUEST_UNSAFE
+
+
 @pytest.mark.parametrize("space", [b" ", b"\t", b" \t "])
 def test_white_space_around_a_value(space: bytes) -> None:
     """RFC 9110 section 5.5: no part of the value."""

@@ -159,7 +159,7 @@ def own(bench: Bench, one: Issued = FIRST) -> Path:
 def later(bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: float = 2.0) -> None:
     """Let time pass for what looks at the clock."""
     now = time.monotonic() + seconds
-    monkeypatch.setattr("jwsgate.adapters.tls.time.monotonic", lambda: now)
+    monkeypatch.setattr("jwsgate.adapters.tls.time", SimpleNamespace(time=time.time, monotonic=lambda: now))
 
 
 def der(one: Issued) -> bytes:
@@ -354,7 +354,7 @@ def test_a_change_that_no_time_shows(bench: Bench, monkeypatch: pytest.MonkeyPat
             for name in ("st_dev", "st_ino", "st_size", "st_mtime", "st_mtime_ns", "st_ctime_ns")
         }
     )
-    monkeypatch.setattr("jwsgate.adapters.tls.os.stat", lambda _: frozen)
+    monkeypatch.setattr("jwsgate.adapters.tls.os", SimpleNamespace(stat=lambda _: frozen))
     bench.tls.reload()
     path.write_text(pair(SECOND))
     bench.tls.reload()
@@ -364,8 +364,8 @@ def test_a_change_that_no_time_shows(bench: Bench, monkeypatch: pytest.MonkeyPat
 def test_an_unchanged_file_is_not_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has settled."""
     path = own(bench)
-    real = time.time()
-    monkeypatch.setattr("jwsgate.adapters.tls.time.time", lambda: real + 10)
+    settled = SimpleNamespace(time=lambda: time.time() + 10, monotonic=time.monotonic)
+    monkeypatch.setattr("jwsgate.adapters.tls.time", settled)
     bench.tls.reload()
     reads = []
     monkeypatch.setattr("jwsgate.adapters.tls.read_identity", lambda *_: reads.append(path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 import ssl
 import time
 import urllib.parse
@@ -487,3 +489,43 @@ def test_a_chain_behind_the_certificate(mutual_gate: Gate, upstream: RecordingUp
 def test_der_is_what_is_compared() -> None:
     """The base64 of these tests is that of the certificate."""
     assert load_pem_x509_certificate(certificate_of(P256).encode()).public_bytes(Encoding.DER) == base64.b64decode(DER)
+
+
+# A policy that comes to demand certificates
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("has_own", [True, False], ids=["own", "issued"])
+def test_demand_that_comes_with_a_new_policy(
+    home: Path, upstream: RecordingUpstream, clients: Clients, tmp_path: Path, version: ssl.TLSVersion, has_own: bool
+) -> None:
+    """The listener asks for certificates from then on. Connections and sessions from before have none."""
+    files = write_files(tmp_path / "files", policy="routes: [{path: /mutual/**}]")
+    own = gate_certificate(tmp_path / "gate.pem") if has_own else None
+    tls = clients.tls(P256, version=version)
+    with gates.running(
+        lambda port: gates.command(
+            "jwsgate run",
+            upstream=upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            **arguments("jwsgate run", own),
+        ),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name="jwsgate run",
+    ) as gate:
+        with Connection(gate.port, tls=tls) as kept:
+            assert kept.exchange("GET", "/mutual/a", credentials(P256)).status == 200
+            session = kept.secured.session
+            files.policy.write_text("routes: [{path: /mutual/**, client_certificate: required}]")
+            os.kill(gate.process.pid, signal.SIGHUP)
+            gate.wait_for_log("reloaded")
+            upstream.clear()
+            assert_rejected(kept.exchange("GET", "/mutual/a", credentials(P256)), "client_certificate_missing")
+            upstream.assert_untouched()
+        with Connection(gate.port, tls=Tls(tls.context, session)) as connection:
+            assert connection.exchange("GET", "/mutual/a", credentials(P256)).status == 200
+            assert not connection.secured.session_reused
+        upstream.only_request()

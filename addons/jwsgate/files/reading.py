@@ -1,4 +1,4 @@
-"""Reads portal exports, policies, what they refer to, and TLS files, as octets; nothing else in the package opens their files."""
+"""Reads portal exports, policies, what they refer to, and TLS files, as octets; all of them are opened here."""
 
 import os
 import stat
