@@ -72,14 +72,15 @@ def test_bodies_of_the_product(reason: Reason, body: bytes) -> None:
     assert body == ANSWERS[reason].body
 
 
+UNIDENTIFIED = {"client_id_missing", "client_id_repeated", "client_id_unknown", "application_disabled"}
+
+
 @pytest.mark.parametrize(
     ("status", "reasons"),
     [
         pytest.param(404, {"route_unknown"}, id="404"),
         pytest.param(400, {"request_unsafe", "body_malformed"}, id="400"),
-        pytest.param(
-            401, {"client_id_missing", "client_id_repeated", "client_id_unknown", "application_disabled"}, id="401"
-        ),
+        pytest.param(401, UNIDENTIFIED | {"client_certificate_missing", "client_certificate_mismatch"}, id="401"),
     ],
 )
 def test_statuses(status: int, reasons: set[str]) -> None:
@@ -96,12 +97,12 @@ def test_all_other_statuses_are_500() -> None:
 
 def test_client_id_answers_tell_nothing_apart() -> None:
     """Whether a client ID exists, or its application is disabled, is nothing that an outsider learns."""
-    assert len({answer for answer in ANSWERS.values() if answer.status == 401}) == 1
+    assert len({answer for reason, answer in ANSWERS.items() if reason in UNIDENTIFIED}) == 1
 
 
 def test_each_error_of_a_known_client_has_its_own_text() -> None:
     """A client's developer is told which of them it is."""
-    texts = [answer.information for answer in ANSWERS.values() if answer.status != 401]
+    texts = [answer.information for reason, answer in ANSWERS.items() if reason not in UNIDENTIFIED]
     assert len(texts) == len(set(texts))
 
 

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ from feature_material import (
 from jwsgate.core import decision as module
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.claims import ClaimRules
+from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
 from jwsgate.core.decision import Allowed, AwaitsBody, JwsCache, Rejected, Snapshot, decide, decide_body
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import RespondClaims, Route, Router, Sign
@@ -47,6 +49,13 @@ STRANGER = material.private_key("ed25519", "feature-stranger")
 BODY = b"body"
 DIGEST = "Iw2DWNyOiJC0xY3utikS7i8gNXrpKlzIYbmOaP4xrLU"  # printf body | openssl sha256 -binary | basenc --base64url
 PATH = b"/orders/1"
+BALANCER = "10.0.0.1"
+CARRIED = ClientCertificate(CertificateHeader("Client-Cert", "xfcc", (ip_network(BALANCER),)))
+
+
+def carried(key: Any = KEY) -> tuple[bytes, bytes]:
+    """The header in which a balancer passes the client certificate on."""
+    return b"Client-Cert", b"Hash=" + certificate_for(key).registered().thumbprint.encode()
 
 
 # The order of the steps
@@ -64,6 +73,8 @@ class World:
     enabled: bool = True
     certificates: list[Issued] = field(default_factory=lambda: [certificate_for(KEY)])
     trust_fault: str | None = None
+    carried: list[tuple[bytes, bytes]] = field(default_factory=lambda: [carried()])
+    imitations: list[tuple[bytes, bytes]] = field(default_factory=list)
     jws_count: int = 1
     max_octets: int = 16384
     spelling: str = "{}"
@@ -87,6 +98,7 @@ class World:
             bindings=Bindings(method="htm", body=BodyDigest("d")),
             single_use=True,
             trust=trust,
+            client_certificate=CARRIED,
         )
         return a_snapshot([an_application(*registered, enabled=self.enabled)], route)
 
@@ -96,7 +108,8 @@ class World:
         payload = payload[: len(payload) - self.cut]
         token = self.spelling.format(material.jws(self.key, header=self.jose_header, payload=payload)).encode()
         jws = [(b"jwt", token)] * self.jws_count
-        return RequestFacts(self.method, self.target, (*self.headers, *self.client_ids, *jws))
+        fields = (*self.headers, *self.client_ids, *self.carried, *self.imitations, *jws)
+        return RequestFacts(self.method, self.target, fields, BALANCER)
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,7 @@ def _faults() -> list[Fault]:
     target = next(step)
     add(target, "dot-segment", Reason.REQUEST_UNSAFE, target=b"/orders/../1")
     add(target, "no-route", Reason.ROUTE_UNKNOWN, target=b"/nowhere")
+    add(next(step), "certificate-imitated", Reason.REQUEST_UNSAFE, imitations=[(b"Client_Cert", b"x")])
     client = next(step)
     name = b"X-IBM-Client-Id"
     add(client, "client-id-missing", Reason.CLIENT_ID_MISSING, client_ids=[])
@@ -142,6 +156,10 @@ def _faults() -> list[Fault]:
     add(certificate, "expired-certificate", Reason.CERTIFICATE_EXPIRED, certificates=[past])
     add(certificate, "future-certificate", Reason.CERTIFICATE_NOT_YET_VALID, certificates=[future])
     add(next(step), "untrusted", Reason.CERTIFICATE_UNUSABLE, trust_fault="is revoked")
+    shown = next(step)
+    add(shown, "client-certificate-missing", Reason.CLIENT_CERTIFICATE_MISSING, carried=[])
+    add(shown, "client-certificate-garbled", Reason.REQUEST_UNSAFE, carried=[(b"Client-Cert", b"Hash=a")])
+    add(shown, "client-certificate-of-another", Reason.CLIENT_CERTIFICATE_MISMATCH, carried=[carried(STRANGER)])
     jws = next(step)
     add(jws, "jws-missing", Reason.JWS_MISSING, jws_count=0)
     add(jws, "jws-repeated", Reason.JWS_REPEATED, jws_count=2)
@@ -365,6 +383,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "plain": (a_route(single_use=True, algorithms=frozenset({"EdDSA"}), action=RespondClaims()), token, None),
         "bound": (a_route(bindings=bindings, max_body_octets=1000), token, BODY),
         "detached": (a_route(detached=True), detached(KEY, BODY), BODY),
+        "mutual": (a_route(client_certificate=CARRIED), token, None),
     }
 
 
@@ -380,6 +399,8 @@ FUNCTIONS = {
     "check_request_bindings": ("bound",),
     "check_body_digest": ("bound",),
     "attach": ("detached",),
+    "check_certificate_headers": ("mutual",),
+    "check_client_certificate": ("mutual",),
     "_find_application": ("plain", "bound", "detached"),
     "_allowed_algorithms": ("plain", "bound", "detached"),
     "_verify_with_any": ("plain", "bound", "detached"),
@@ -411,14 +432,15 @@ def test_every_function_is_in_the_table() -> None:
 def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     """The last word on a good request of one way."""
     route, token, body = _worlds()[way]
-    decision = decide(a_snapshot([an_application(certificate_for(KEY))], route), a_request(token), NOW, cache)
+    request = replace(a_request(token, carried()), peer=BALANCER)
+    decision = decide(a_snapshot([an_application(certificate_for(KEY))], route), request, NOW, cache)
     if isinstance(decision, AwaitsBody):
         assert body is not None
         decision = decide_body(decision, body)
     return decision
 
 
-@pytest.mark.parametrize("way", ["plain", "bound", "detached"])
+@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual"])
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""
     assert isinstance(outcome(way), Allowed)

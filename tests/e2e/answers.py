@@ -21,6 +21,8 @@ ANSWERS: Final[dict[str, tuple[int, str, str]]] = {
     "certificate_unusable": (500, "Internal Error", "application's client cert cannot be used"),
     "certificate_expired": (500, "Internal Error", "application's client cert has expired"),
     "certificate_not_yet_valid": (500, "Internal Error", "application's client cert is not yet valid"),
+    "client_certificate_missing": (401, "Unauthorized", "TLS client certificate is missing"),
+    "client_certificate_mismatch": (401, "Unauthorized", "TLS client certificate isn't the application's"),
     "jws_missing": (500, "Internal Error", "JWS is missing"),
     "jws_repeated": (500, "Internal Error", "JWS is repeated"),
     "jws_too_large": (500, "Internal Error", "JWS is too large"),

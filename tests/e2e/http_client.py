@@ -69,8 +69,8 @@ def request_octets(
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def _tls_context(protocol: str) -> ssl.SSLContext:
-    # The gate makes its certificate up; who it is does not matter to these tests.
+def tls_context(protocol: str = "http/1.1") -> ssl.SSLContext:
+    """A context that takes any certificate of the gate: who it is does not matter to most tests."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -78,13 +78,23 @@ def _tls_context(protocol: str) -> ssl.SSLContext:
     return context
 
 
-def _connect(port: int, tls: bool, timeout: float, protocol: str) -> socket.socket:
-    plain = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to connect, where a test cares: its own context, a session to resume, the address to come from."""
+
+    context: ssl.SSLContext | None = None
+    session: ssl.SSLSession | None = None
+    source: str = "127.0.0.1"
+
+
+def _connect(port: int, tls: bool | Tls, timeout: float, protocol: str) -> socket.socket:
+    how = tls if isinstance(tls, Tls) else Tls(tls_context(protocol) if tls else None)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(how.source, 0))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not tls:
+    if how.context is None:
         return plain
     try:
-        return _tls_context(protocol).wrap_socket(plain, server_hostname=HOST)
+        return how.context.wrap_socket(plain, server_hostname=HOST, session=how.session)
     except BaseException:
         plain.close()
         raise
@@ -93,7 +103,7 @@ def _connect(port: int, tls: bool, timeout: float, protocol: str) -> socket.sock
 class Connection:
     """One client connection, plaintext or TLS, to be used as a context manager."""
 
-    def __init__(self, port: int, *, tls: bool = False, timeout: float = 10) -> None:
+    def __init__(self, port: int, *, tls: bool | Tls = False, timeout: float = 10) -> None:
         self._socket = _connect(port, tls, timeout, "http/1.1")
         self._buffer = bytearray()
 
@@ -104,6 +114,12 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+    @property
+    def secured(self) -> ssl.SSLSocket:
+        """The TLS connection."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        return self._socket
 
     def send(self, octets: bytes) -> None:
         """Send octets as they are."""
@@ -197,7 +213,7 @@ def exchange(
     headers: Iterable[Header] = (),
     body: bytes = b"",
     *,
-    tls: bool = False,
+    tls: bool | Tls = False,
     timeout: float = 10,
 ) -> Response:
     """One request on a connection of its own."""
@@ -224,14 +240,17 @@ def h2_exchange(
     body: bytes = b"",
     *,
     trailers: Iterable[Header] = (),
+    tls: bool | Tls = True,
     timeout: float = 10,
 ) -> Response:
     """One HTTP/2 request on a TLS connection of its own."""
-    (response,) = h2_exchanges(port, [H2Request(method, path, headers, body, trailers)], timeout=timeout)
+    (response,) = h2_exchanges(port, [H2Request(method, path, headers, body, trailers)], tls=tls, timeout=timeout)
     return response
 
 
-def h2_exchanges(port: int, requests: Iterable[H2Request], *, timeout: float = 10) -> list[Response]:
+def h2_exchanges(
+    port: int, requests: Iterable[H2Request], *, tls: bool | Tls = True, timeout: float = 10
+) -> list[Response]:
     """HTTP/2 requests side by side on one TLS connection: all headers first, then all bodies."""
     # Validation off: what a careful client would never send is what is to be sent here.
     config = h2.config.H2Configuration(
@@ -239,7 +258,7 @@ def h2_exchanges(port: int, requests: Iterable[H2Request], *, timeout: float = 1
     )
     machine = h2.connection.H2Connection(config)
     streams = {1 + 2 * number: request for number, request in enumerate(requests)}
-    with _connect(port, True, timeout, "h2") as wire:
+    with _connect(port, tls, timeout, "h2") as wire:
         assert isinstance(wire, ssl.SSLSocket)
         assert wire.selected_alpn_protocol() == "h2"
         machine.initiate_connection()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ class _Closed(Exception):
 class RecordingUpstream:
     """A recording upstream on a free loopback port, to be used as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._changed = threading.Condition()
         self._record = _Record()
         self._answer = Answer()
@@ -96,7 +98,7 @@ class RecordingUpstream:
     @property
     def url(self) -> str:
         """The origin, without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def requests(self) -> list[ReceivedRequest]:
@@ -215,8 +217,10 @@ class RecordingUpstream:
                 self._start(self._serve, connection, number)
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        reader = _Reader(connection, self._keep)
         try:
+            if self._tls is not None:
+                connection = self._secured(self._tls, connection)
+            reader = _Reader(connection, self._keep)
             while (request := _read_request(reader, number)) is not None:
                 with self._changed:
                     self._record.requests.append(request)
@@ -235,6 +239,13 @@ class RecordingUpstream:
             with self._changed:
                 self._open.discard(connection)
             connection.close()
+
+    def _secured(self, tls: ssl.SSLContext, plain: socket.socket) -> socket.socket:
+        connection = tls.wrap_socket(plain, server_side=True)
+        with self._changed:
+            self._open.discard(plain)
+            self._open.add(connection)
+        return connection
 
     def _keep(self, octets: bytes) -> None:
         with self._changed:

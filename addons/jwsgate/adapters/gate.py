@@ -37,6 +37,7 @@ from jwsgate.core.signing import sign_posted_claims
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
 from .state import GateState
+from .tls import GateTls
 
 __all__ = ["LAST_RESORT", "STANDING", "JwsGate", "log_fault"]
 
@@ -81,9 +82,9 @@ def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
     return data.method, data.path, data.scheme, data.host, data.port
 
 
-def _facts(flow: http.HTTPFlow) -> RequestFacts:
+def _facts(flow: http.HTTPFlow, tls: GateTls) -> RequestFacts:
     data = flow.request.data
-    return RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields)
+    return RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, *tls.peer_facts(flow))
 
 
 def _response(status: int, body: bytes, content_type: str, record: _Record, method: str) -> http.Response:
@@ -135,6 +136,7 @@ class JwsGate:
     name = "jwsgate"
 
     def __init__(self) -> None:
+        self.tls = GateTls(self._asks_client_certificate)
         self._started = False
         self.state = GateState()
         self.accounts = Accounts()
@@ -163,6 +165,7 @@ class JwsGate:
             mitmproxy.exceptions.OptionsError: when they or the files cannot be used.
         """
         self._started = True
+        self.tls.start()
         self.configure(ctx.options.keys())
 
     def configure(self, updated: Set[str]) -> None:
@@ -176,6 +179,10 @@ class JwsGate:
             self.accounts.configure(ctx.options)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
+
+    def _asks_client_certificate(self) -> bool:
+        snapshot = self.state.snapshot
+        return snapshot is not None and snapshot.router.asks_client_certificate
 
     # Deciding
 
@@ -196,7 +203,7 @@ class JwsGate:
     def _decide(self, flow: http.HTTPFlow) -> None:
         started = time.perf_counter()
         state = self.state
-        facts = _facts(flow)
+        facts = _facts(flow, self.tls)
         verified = state.cache.stored
         # The clock of the machine is read in this module, and the core is given the time.
         decision = decide(state.snapshot, facts, time.time(), state.cache)
@@ -353,7 +360,7 @@ class JwsGate:
             return Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
         if flow.request.headers.fields != record.headers:
             # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
-            decision = decide(self.state.snapshot, _facts(flow), time.time(), self.state.cache)
+            decision = decide(self.state.snapshot, _facts(flow, self.tls), time.time(), self.state.cache)
         if isinstance(decision, AwaitsBody):
             if flow.request.raw_content is None:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")

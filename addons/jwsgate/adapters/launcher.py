@@ -6,10 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mitmproxy import exceptions, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, tlsconfig
+
+from jwsgate.files.problems import Unfit
+from jwsgate.files.tls_files import check_ca_file
 
 from .admin import AdminServer
 from .connection import SidecarProxyserver
@@ -35,6 +39,8 @@ class RunSettings:
     portal: str
     policies: Sequence[str]
     tls_certificate: str | None = None
+    tls_only: bool = False
+    upstream_ca: str | None = None
     ui: str = "none"
     replay_store: str = "memory"
     drain_seconds: float = 30.0
@@ -76,7 +82,8 @@ class _Announcer:
         server = self._master.addons.get("proxyserver")
         for host, port, *_ in dict.fromkeys(server.listen_addrs()):
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            logger.info("jwsgate: listening on %s (http and https) for %s", address, self._settings.upstream)
+            spoken = "https only" if self._master.options.jwsgate_tls_only else "http and https"
+            logger.info("jwsgate: listening on %s (%s) for %s", address, spoken, self._settings.upstream)
 
 
 def _master_class(ui: str) -> type[master.Master]:
@@ -94,6 +101,17 @@ def _master_class(ui: str) -> type[master.Master]:
             return SidecarMaster
 
 
+def _checked_ca(settings: RunSettings) -> str:
+    path = Path(str(settings.upstream_ca))
+    if not settings.upstream.startswith("https:"):
+        raise exceptions.OptionsError("--upstream-ca verifies nothing for an upstream without TLS; use https://")
+    try:
+        check_ca_file(path)
+    except Unfit as error:
+        raise exceptions.OptionsError(f"--upstream-ca {path}: {error} ({error.remedy})") from None
+    return str(path)
+
+
 def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> JwsGate:
     """Raises OptionsError, for options and for the files alike."""
     opts.update(
@@ -103,16 +121,19 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Jws
         # A sidecar's upstream sees the host that the client asked for.
         keep_host_header=True,
     )
-    if settings.tls_certificate is not None:
-        opts.update(certs=[f"*={settings.tls_certificate}"])
+    if settings.upstream_ca is not None:
+        opts.update(ssl_verify_upstream_trusted_ca=_checked_ca(settings))
     opts.update_defer(
         jwsgate_portal=settings.portal,
         jwsgate_policy=list(settings.policies),
         jwsgate_replay_store=settings.replay_store,
         jwsgate_audit=settings.audit,
         jwsgate_rejection_log_level=settings.rejection_log_level,
+        jwsgate_tls_cert=settings.tls_certificate or "",
+        jwsgate_tls_only=settings.tls_only,
     )
     gate = install(the_master)
+    gate.tls.verifies_upstream = True
     if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
         raise exceptions.OptionsError("--set mode would take the place of --upstream; use --upstream")
     opts.set(*settings.mitmproxy_options)

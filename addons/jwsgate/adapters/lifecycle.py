@@ -62,6 +62,7 @@ class Lifecycle:
 
     def reload(self) -> None:
         """Open the audit file and read the files anew; what is wrong is logged, and the last good state stays."""
+        self._gate.tls.reload()
         if (audit := self._gate.accounts.audit) is not None:
             try:
                 audit.reopen()

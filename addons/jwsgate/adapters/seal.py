@@ -108,6 +108,8 @@ def install(master: Any) -> JwsGate:
     seal = Seal(gate)
     manager.chain.insert(0, gate)
     manager.register(gate)
+    manager.chain.insert(1, gate.tls)
+    manager.register(gate.tls)
     manager.add(seal)
     sealed = manager if isinstance(manager, SealedAddonManager) else seal_manager(manager, fixed=False)
     sealed.trusted = gate, seal

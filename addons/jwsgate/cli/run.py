@@ -87,7 +87,22 @@ class _MitmproxyOption(click.ParamType[str]):
     envvar="JWSGATE_TLS_CERT",
     show_envvar=True,
     metavar="PEM",
-    help="Certificate and key that the gate shows, in one file; mitmproxy's own CA makes one otherwise.",
+    help="Certificate (chain) and key that the gate shows, in one file; taken up anew when it changes. "
+    "mitmproxy's own CA makes one otherwise.",
+)
+@click.option(
+    "--tls-only",
+    envvar="JWSGATE_TLS_ONLY",
+    show_envvar=True,
+    is_flag=True,
+    help="Close connections that do not begin with TLS.",
+)
+@click.option(
+    "--upstream-ca",
+    envvar="JWSGATE_UPSTREAM_CA",
+    show_envvar=True,
+    metavar="PEM",
+    help="CA certificates that an https upstream must chain to, in place of the public ones.",
 )
 @click.option(
     "--ui",
@@ -155,6 +170,8 @@ def run_command(
     portal: str | None,
     policies: tuple[str, ...],
     tls_cert: str | None,
+    tls_only: bool,
+    upstream_ca: str | None,
     ui: str,
     replay_store: str,
     admin: tuple[str, int] | None,
@@ -173,6 +190,8 @@ def run_command(
         portal=portal or "",
         policies=tuple(filter(None, policies)),
         tls_certificate=tls_cert,
+        tls_only=tls_only,
+        upstream_ca=upstream_ca,
         ui=ui,
         replay_store=replay_store,
         admin=admin,

@@ -52,6 +52,8 @@ ANSWERS: Final[dict[Reason, Answer]] = {
     Reason.CERTIFICATE_UNUSABLE: _internal("application's client cert cannot be used"),
     Reason.CERTIFICATE_EXPIRED: _internal("application's client cert has expired"),
     Reason.CERTIFICATE_NOT_YET_VALID: _internal("application's client cert is not yet valid"),
+    Reason.CLIENT_CERTIFICATE_MISSING: Answer(401, "Unauthorized", "TLS client certificate is missing"),
+    Reason.CLIENT_CERTIFICATE_MISMATCH: Answer(401, "Unauthorized", "TLS client certificate isn't the application's"),
     Reason.JWS_MISSING: _internal("JWS is missing"),
     Reason.JWS_REPEATED: _internal("JWS is repeated"),
     Reason.JWS_TOO_LARGE: _internal("JWS is too large"),

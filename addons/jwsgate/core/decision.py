@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from .bindings import check_body_digest, check_request_bindings
 from .certificates import RegisteredCertificate
 from .claims import check_claims, check_typ, good_between, parse_claims
+from .client_certificate import check_certificate_headers, check_client_certificate
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
 from .policy import Route, Router, Sign
@@ -196,6 +197,8 @@ def _steps(
         raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
     if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
         raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+    named = snapshot.router.certificate_headers
+    sent = check_certificate_headers(facts, named) if named else {}
     raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     client_id, application = _find_application(snapshot.portal, raw_client_id)
     progress.client_id = client_id
@@ -203,6 +206,8 @@ def _steps(
     if not application.enabled:
         raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
     certificates = usable_certificates(application, now, route.trust)
+    if route.client_certificate is not None:
+        check_client_certificate(facts, route.client_certificate, sent, certificates)
     if isinstance(route.action, Sign):
         return Allowed(route, application, client_id)
     text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)

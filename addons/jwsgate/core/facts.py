@@ -14,11 +14,16 @@ class RequestFacts:
 
     `target` is the origin-form request target (RFC 9112 section 3.2.1): path and query, undecoded.
     `headers` are the HTTP header fields in order, repeated ones repeated.
+    `peer` is the address that the TCP connection came from, empty where it is not known.
+    `client_certificate` is the TLS client certificate of the connection, whose key the client has proven to hold in
+    the handshake: SHA-256 of its DER, in lower-case hex.
     """
 
     method: str
     target: bytes
     headers: tuple[tuple[bytes, bytes], ...]
+    peer: str = ""
+    client_certificate: str | None = None
 
 
 def canonical_header_name(name: bytes) -> bytes:

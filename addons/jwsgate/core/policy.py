@@ -9,6 +9,7 @@ from jwcrypto.jwk import JWK
 
 from .bindings import Bindings
 from .claims import ClaimRules
+from .client_certificate import CertificateHeader, ClientCertificate
 from .jws import DEFAULT_MAX_OCTETS
 from .reasons import Reason, Rejection
 from .request_target import loose_segments, path_segments
@@ -152,6 +153,7 @@ class Route:
     """Largest body; None leaves it to whoever holds or streams it."""
     audit_failure: Literal["deny", "continue"] = "deny"
     """What becomes of an allowed request whose record cannot be kept."""
+    client_certificate: ClientCertificate | None = None
     action: Action = field(default_factory=Forward)
 
 
@@ -186,6 +188,10 @@ class Router:
     def __init__(self) -> None:
         self._root = _Node()
         self._routes: list[Route] = []
+        self.asks_client_certificate = False
+        """Whether any route demands one of the TLS connection."""
+        self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}
+        """The headers that any route takes it from, by their canonical name."""
         self._found: dict[tuple[str, bytes], Route | None] = {}
 
     def add(self, route: Route) -> None:
@@ -206,6 +212,11 @@ class Router:
             both = {None} if route.methods is other.methods else (route.methods or set()) & (other.methods or set())
             if both:
                 raise RouteConflict(other.name)
+        if (demand := route.client_certificate) is not None:
+            if demand.header is None:
+                self.asks_client_certificate = True
+            else:
+                self.certificate_headers.setdefault(demand.header.canonical, []).append(demand.header)
         self._found.clear()
         siblings.append(route)
         self._routes.append(route)

@@ -28,6 +28,9 @@ class Reason(enum.StrEnum):
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
 
+    CLIENT_CERTIFICATE_MISSING = "client_certificate_missing"
+    CLIENT_CERTIFICATE_MISMATCH = "client_certificate_mismatch"
+
     JWS_MISSING = "jws_missing"
     JWS_REPEATED = "jws_repeated"
     JWS_TOO_LARGE = "jws_too_large"

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.certificates import CertificateError, load_private_key
 from jwsgate.core.claims import ClaimRules
+from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
 from jwsgate.core.policy import (
     Action,
     Forward,
@@ -25,8 +26,11 @@ from jwsgate.core.trust import Trust
 
 from .documents import Document
 from .policy_shapes import (
+    CERTIFICATE_REQUIRED,
+    NO_CERTIFICATE,
     BindShape,
     ClaimsShape,
+    ClientCertificateShape,
     DemandsShape,
     JwsShape,
     PolicyShape,
@@ -126,6 +130,14 @@ def _claim_rules(route: ClaimsShape | None, defaults: ClaimsShape | None) -> Cla
         client_id_claim=rules.client_id_claim,
         typ=tuple(rules.typ or ()),
     )
+
+
+def _client_certificate(shape: ClientCertificateShape | None) -> ClientCertificate | None:
+    if shape is None or shape is NO_CERTIFICATE:
+        return None
+    if shape is CERTIFICATE_REQUIRED:
+        return ClientCertificate()
+    return ClientCertificate(CertificateHeader(shape.header, shape.format, tuple(shape.networks)))
 
 
 def _sign_action(shape: SignShape, read_key: Callable[[str], bytes]) -> Sign:
@@ -241,6 +253,7 @@ class _Builder:
             websocket=bool(shape.websocket),
             max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
+            client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
             action=action,
         )
 

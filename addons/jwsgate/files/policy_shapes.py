@@ -1,8 +1,18 @@
 """The format of policy files: what is known in them, what each key means, and which values it takes."""
 
-from typing import Annotated, Any, Literal
+import ipaddress
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
@@ -10,8 +20,11 @@ from .problems import Unfit
 from .shapes import Algorithm, Shape
 
 __all__ = [
+    "CERTIFICATE_REQUIRED",
+    "NO_CERTIFICATE",
     "BindShape",
     "ClaimsShape",
+    "ClientCertificateShape",
     "DemandsShape",
     "JwsShape",
     "PolicyShape",
@@ -143,6 +156,54 @@ class TrustShape(Shape):
     """File of the revocation lists of every CA in the chains; never fetched, and stale lists refuse."""
 
 
+def _network(value: object) -> object:
+    try:
+        network = ipaddress.ip_network(str(value))
+    except ValueError as error:
+        host_bits = "host bits" in str(error)
+        remedy = f"write {ipaddress.ip_network(str(value), strict=False)}" if host_bits else "write it like 10.0.0.0/8"
+        raise Unfit("has bits beyond its prefix" if host_bits else "is not a network", remedy) from None
+    if network.prefixlen == 0:
+        raise Unfit("lets everybody write this header", "list the addresses of the balancers")
+    return network
+
+
+class ClientCertificateShape(Shape):
+    """The header in which a balancer that ends TLS passes the client certificate on."""
+
+    header: Annotated[str, Field(pattern=_HEADER_NAME)]
+    """Name of the header; the balancer must set or remove it on every request."""
+    format: Literal["rfc9440", "url-encoded-pem", "base64-der", "xfcc"]
+    """What is in it: RFC 9440 Client-Cert, PEM as of nginx and AWS, base64 of the DER, or Envoy's Hash."""
+    networks: Annotated[
+        list[Annotated[Any, BeforeValidator(_network), WithJsonSchema({"type": "string"})]],
+        Field(min_length=1, alias="from"),
+    ]
+    """The balancers' addresses, such as 10.0.0.0/8; from any other the header is refused, on every route."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _words(
+        cls, value: object, handler: ModelWrapValidatorHandler["ClientCertificateShape"]
+    ) -> "ClientCertificateShape":
+        if isinstance(value, str):
+            if value not in _WORDS:
+                raise Unfit("is not one of the known words", "write required or none, or header, format and from")
+            return _WORDS[value]
+        return handler(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"enum": ["required", "none"]}, handler.resolve_ref_schema(handler(core_schema))]}
+
+
+CERTIFICATE_REQUIRED: Final = ClientCertificateShape.model_construct(header="", format="rfc9440", networks=[])
+"""The TLS client certificate of the connection."""
+NO_CERTIFICATE: Final = ClientCertificateShape.model_construct(header="", format="rfc9440", networks=[])
+"""None, whatever the defaults demand."""
+_WORDS: Final = {"required": CERTIFICATE_REQUIRED, "none": NO_CERTIFICATE}
+
+
 class SignShape(Shape):
     """Sign the posted JSON members: a stand-in for a client, for demos and tests."""
 
@@ -179,6 +240,8 @@ class DemandsShape(Shape):
     """Largest body in octets; if not said, no limit for what is streamed, and 10 MiB where the body is signed."""
     audit_failure: Literal["deny", "continue"] | None = None
     """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
+    client_certificate: ClientCertificateShape | None = None
+    """required: the TLS client certificate must be a registered one, besides the JWS; none; or the header it is in."""
 
 
 class RouteShape(DemandsShape):

@@ -1,4 +1,4 @@
-"""Reads portal exports, policies and what they refer to, as octets; nothing else in the package opens their files."""
+"""Reads portal exports, policies, what they refer to, and TLS files, as octets; all of them are opened here."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from .documents import MAX_OCTETS
 from .portal_file import Source
 from .problems import Problem, ProblemsFound, Unfit
 
-__all__ = ["References", "portal_folder", "portal_sources", "read_octets"]
+__all__ = ["References", "portal_folder", "portal_sources", "read_named", "read_octets"]
 
 _MAX_REFERENCE_OCTETS: Final = 65536
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -62,6 +62,14 @@ def read_octets(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         message, remedy = _why(error)
         raise ProblemsFound([Problem(str(path), 0, 0, "(file)", message, remedy)]) from None
+
+
+def read_named(path: Path, limit: int) -> bytes:
+    """Raises `Unfit`, with a message that reads on from the name of the file."""
+    try:
+        return _read_regular(path, limit)
+    except (OSError, ValueError) as error:
+        raise Unfit(*_why(error)) from None
 
 
 class References:
