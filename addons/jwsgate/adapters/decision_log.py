@@ -1,4 +1,4 @@
-"""One line in the log for each decision, for people who watch the gate; audit.py keeps account."""
+"""One line in the log for each rejection, for people who watch the gate; audit.py keeps account of all decisions."""
 
 import logging
 from typing import Final
@@ -23,14 +23,12 @@ class DecisionLog:
     """A `RecordSink`. Nothing that the client sent is logged: an unprintable octet could break the log, or forge it."""
 
     def __init__(self, rejection_level: int | None = logging.INFO) -> None:
-        """`rejection_level` None leaves rejections out. What is allowed is logged at DEBUG."""
+        """`rejection_level` None leaves them out."""
         self._rejection_level = rejection_level
 
     def record(self, record: DecisionRecord) -> None:
-        """Log a decision. Never raises, as `logging` tells its own faults on standard error."""
-        if record.reason is None:
-            logger.debug("jwsgate: %s allowed on route %s", record.transaction_id, record.route)
-        elif self._rejection_level is not None:
+        """Log a rejection. Never raises, as `logging` tells its own faults on standard error."""
+        if record.reason is not None and self._rejection_level is not None:
             logger.log(
                 self._rejection_level,
                 "jwsgate: %s rejected: %s: %s",

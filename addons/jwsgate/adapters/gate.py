@@ -43,6 +43,7 @@ __all__ = ["LAST_RESORT", "STANDING", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
+_TRANSACTION_NAME: Final = TRANSACTION_HEADER.encode()
 _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
@@ -435,7 +436,9 @@ class JwsGate:
         if flow.response.status_code == 101 and not self._is_websocket(flow, record):
             flow.kill()  # this would be a tunnel past the gate
         elif record is not None:
-            flow.response.headers[TRANSACTION_HEADER] = record.transaction_id
+            headers = flow.response.data.headers
+            kept = tuple(field for field in headers.fields if field[0].lower() != _TRANSACTION_NAME.lower())
+            headers.fields = (*kept, (_TRANSACTION_NAME, record.transaction_id.encode()))
             if record.forwarded:
                 flow.response.stream = _is_large(flow.response.data.headers.fields, unknown=True)
 

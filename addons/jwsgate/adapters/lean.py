@@ -3,12 +3,14 @@
 Each replacement answers what the original answers (tests/test_lean.py holds them against each other).
 """
 
+import copy
+import dataclasses
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
-from mitmproxy import connection, flow, http
-from mitmproxy.proxy import context
+from mitmproxy import connection, flow, hooks, http, optmanager
+from mitmproxy.proxy import commands, context
 
 from .random_pool import random_hex
 
@@ -55,6 +57,35 @@ def _contains(self: http.Headers, name: object) -> bool:
     return any(key.lower() == wanted for key, _ in self.fields)
 
 
+_ATOMS: Final = frozenset({bool, int, float, str, type(None)})
+
+
+def _option(self: optmanager.OptManager, name: str) -> Any:
+    option = self._options.get(name) if name != "_options" else None
+    if option is None:
+        raise AttributeError(f"No such option: {name}")
+    value = option._default if option.value is optmanager.unset else option.value
+    # The original copies twice, whatever it is: other values could be changed by whoever gets them.
+    return value if type(value) in _ATOMS else copy.deepcopy(value)
+
+
+_members: dict[type, tuple[str, ...]] = {}
+
+
+def _args(self: hooks.Hook) -> list[Any]:
+    kind = type(self)
+    names = _members.get(kind)
+    if names is None:
+        names = _members[kind] = tuple(field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+    return [getattr(self, name) for name in names]
+
+
+def _new(cls: type, *_args: Any, **_kwargs: Any) -> Any:
+    if cls not in _members and (cls is commands.StartHook or not dataclasses.is_dataclass(cls)):
+        raise TypeError(f"{cls.__name__} is no hook to be started")
+    return object.__new__(cls)
+
+
 def _fork(self: context.Context) -> context.Context:
     # The original makes a server of its own first, only to drop it.
     fork = context.Context.__new__(context.Context)
@@ -77,6 +108,9 @@ def lean_process() -> None:
     for module in (flow, connection):
         setattr(module, "uuid", _Ids)  # noqa: B010 - not a name of the modules' own
     context.Context.fork = _fork  # type: ignore[method-assign]
+    optmanager.OptManager.__getattr__ = _option  # type: ignore[method-assign]
+    hooks.Hook.args = _args  # type: ignore[method-assign]
+    commands.StartHook.__new__ = _new  # type: ignore[method-assign]
     # A log line names none of these, and looking them up takes longer than all else about it.
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
