@@ -33,7 +33,7 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         manager: Any = self.master.addons
         self._manager: SealedAddonManager = manager
         self._events: collections.deque[events.Event] = collections.deque()
-        self._running = False
+        self._running = self._failed = False
         self._idle_since = time.monotonic()
 
     async def server_event(self, event: events.Event) -> None:
@@ -53,15 +53,20 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             self._running = False
 
     def _process(self, event: events.Event) -> None:
+        if self._failed:
+            return
         try:
             for command in self.layer.handle_event(event):
                 self._execute(command)
-        except Exception:
+        except BaseException as error:
             # The layers are in no state to go on. What has no answer yet gets none, and nothing more goes upstream.
-            logger.exception("jwsgate: a connection was closed because of an error in its layers")
+            self._failed = True
             for transport in list(self.transports.values()):
                 if transport.handler is not None:
                     transport.handler.cancel("layers failed")
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+            logger.exception("jwsgate: a connection was closed because of an error in its layers")
 
     def _execute(self, command: commands.Command) -> None:
         match command:
@@ -199,10 +204,13 @@ class SidecarProxyserver(proxyserver.Proxyserver):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            now = time.monotonic()
-            for connection in list(self.connections.values()):
-                if isinstance(connection, _Connection):
-                    connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+            try:
+                now = time.monotonic()
+                for connection in list(self.connections.values()):
+                    if isinstance(connection, _Connection):
+                        connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+            except Exception:
+                logger.exception("jwsgate: looking for idle connections failed; it goes on")
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new in, and let what is in flight finish; returns how many connections were cut off.

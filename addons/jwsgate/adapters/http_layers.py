@@ -95,7 +95,7 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
             # The same object: mitmproxy's layers know each other, and nothing has happened in this one yet.
             top.__class__ = GateHttpLayer
             top.gate = gate  # type: ignore[attr-defined]
-            top.draining = top.used = False  # type: ignore[attr-defined]
+            top.draining = top.used = top.failed = False  # type: ignore[attr-defined]
             _http_layers[top.context.client] = top  # type: ignore[assignment]
             return
         top = getattr(top, "child_layer", None)
@@ -108,15 +108,28 @@ class GateHttpLayer(HttpLayer):
     draining: bool
     used: bool
     """Whether there was a request yet."""
+    failed: bool
+    """Whether something broke in these layers."""
 
     def _handle_event(self, event: events.Event) -> _Steps[None]:
+        if self.failed:
+            return
         if isinstance(event, events.Start):
             alpn = self.context.client.alpn
             if alpn == b"h2":
                 self.connections.setdefault(self.context.client, GateHttp2Server(self))
             elif not is_h3_alpn(alpn):
                 self.connections.setdefault(self.context.client, GateHttp1Server(self))
-        yield from super()._handle_event(event)
+        try:
+            yield from super()._handle_event(event)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # mitmproxy would go on with the next event, and forward a request without what was lost here.
+            self.failed = True
+            for connection in list(self.connections):
+                yield commands.CloseConnection(connection)
+            raise
 
     def make_stream(self, stream_id: int) -> _Steps[None]:
         self.used = True
