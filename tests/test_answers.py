@@ -89,7 +89,11 @@ def test_statuses(status: int, reasons: set[str]) -> None:
 
 def test_all_other_statuses_are_500() -> None:
     """All else is an Internal Error, as in the original."""
-    others = {(answer.status, answer.message) for answer in ANSWERS.values() if answer.status not in {400, 401, 404, 408, 413, 431}}
+    others = {
+        (answer.status, answer.message)
+        for answer in ANSWERS.values()
+        if answer.status not in {400, 401, 404, 408, 413, 431}
+    }
     assert others == {(500, "Internal Error")}
 
 

@@ -257,6 +257,7 @@ def failures(faulty: Faulty, at: str, exception: str) -> Iterator[str]:
                 continue
             happened += 1
             if name in faulty.carrying and kind == "forward":
+                time.sleep(0.05)  # it may be on its way still, and must not count as the next one
                 continue
             if (faulty.upstream.connections, faulty.upstream.octets) != (0, b""):
                 yield f"{where}, {kind}: reached the upstream"
