@@ -12,6 +12,10 @@ _UNAUTHORIZED: Final = (401, "Unauthorized", "Invalid client id or secret.")
 ANSWERS: Final[dict[str, tuple[int, str, str]]] = {
     "route_unknown": (404, "Not Found", "No resources match requested URI"),
     "request_unsafe": (400, "Bad Request", "request is ambiguous or malformed"),
+    "headers_too_large": (431, "Request Header Fields Too Large", "request headers are too large"),
+    "body_too_large": (413, "Payload Too Large", "request body is too large"),
+    "request_timeout": (408, "Request Timeout", "request did not arrive in time"),
+    "backside": (500, "Internal Server Error", "Failed to establish a backside connection"),
     "body_malformed": (400, "Bad Request", "body is not a JSON object"),
     "client_id_missing": _UNAUTHORIZED,
     "client_id_repeated": _UNAUTHORIZED,
@@ -38,6 +42,7 @@ ANSWERS: Final[dict[str, tuple[int, str, str]]] = {
     "claim_missing": (500, "Internal Error", "JWS lacks a required claim"),
     "claim_mismatch": (500, "Internal Error", "JWS claim doesn't match"),
     "jws_expired": (500, "Internal Error", "JWS has expired"),
+    "jws_replayed": (500, "Internal Error", "JWS has been used before"),
     "jws_not_yet_valid": (500, "Internal Error", "JWS is not yet valid"),
     "policy_unavailable": (500, "Internal Error", "policy is not available"),
     "internal_error": (500, "Internal Error", "the gate could not decide"),

@@ -10,7 +10,7 @@ import pytest
 from mitmproxy.certs import CertStore
 
 from e2e import gates
-from e2e.estate import Files, write_files
+from e2e.estate import HTTP_POLICY, Files, write_files
 from e2e.gates import DOORS, Door, Gate
 from e2e.upstream import RecordingUpstream
 
@@ -71,6 +71,32 @@ def gate(
         alive = gate.process.poll() is None
     assert alive, f"the gate did not live to the end:\n{gate.log()}"
     # Nothing that a client sends may make the gate stumble.
+    _, found, after = gate.log().partition("Traceback")
+    assert not found, after[:5000]
+
+
+@pytest.fixture(scope="session")
+def http_gate(
+    door: Door, home: Path, session_upstream: RecordingUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gate]:
+    """A gate with a route for each way of treating bodies and connections, and little patience for headers."""
+    files = write_files(tmp_path_factory.mktemp("http"), policy=HTTP_POLICY)
+    with gates.running(
+        lambda port: gates.command(
+            door,
+            upstream=session_upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=["jwsgate_header_seconds=1"],
+        ),
+        env=gates.environment(home),
+        directory=files.directory,
+        name=door,
+    ) as gate:
+        yield gate
+        alive = gate.process.poll() is None
+    assert alive, f"the gate did not live to the end:\n{gate.log()}"
     _, found, after = gate.log().partition("Traceback")
     assert not found, after[:5000]
 

@@ -64,6 +64,19 @@ routes:
     path: "/**"
 """
 
+HTTP_POLICY = """\
+routes:
+  - {name: socket, path: "/socket/**", websocket: true}
+  - {name: small, path: "/small/**", max_body_octets: 1000}
+  - {name: medium, path: "/medium/**", max_body_octets: 200000}
+  - {name: nothing, path: "/nothing/**", max_body_octets: 0}
+  - {name: signed, path: "/signed/**", jws: {detached: true}}
+  - {name: once, path: "/once/**", single_use: true}
+  - {name: claims, path: "/claims", respond: claims}
+  - {name: everything, path: "/**"}
+"""
+"""Routes that differ in how bodies and connections are treated."""
+
 
 def applications() -> list[Application]:
     """The applications of the shared portal."""

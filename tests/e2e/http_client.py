@@ -14,6 +14,7 @@ from typing import Any, Self
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 
 type Header = tuple[str, str | bytes]
 
@@ -165,6 +166,22 @@ class Connection:
         self._buffer.clear()
         return taken
 
+    def exactly(self, count: int) -> bytes:
+        """So many octets, without asking what they mean."""
+        return self._exactly(count)
+
+    def is_closed(self, seconds: float = 5) -> bool:
+        """Whether the peer closes in time, without sending anything more."""
+        self._socket.settimeout(seconds)
+        try:
+            octets = self._socket.recv(1 << 16)
+        except TimeoutError:
+            return False
+        except (ConnectionError, ssl.SSLError):
+            return True
+        assert not octets, octets
+        return True
+
     def _more(self) -> None:
         try:
             octets = self._socket.recv(1 << 16)
@@ -306,3 +323,90 @@ def _h2_responses(machine: h2.connection.H2Connection, wire: ssl.SSLSocket, stre
                     pass
         wire.sendall(machine.data_to_send())
     return answers
+
+
+class H2Connection:
+    """One HTTP/2 connection for tests that need to see, or to do, one thing after another."""
+
+    def __init__(self, port: int, *, timeout: float = 10, window: int = 65535) -> None:
+        config = h2.config.H2Configuration(
+            validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="latin-1"
+        )
+        self.machine = h2.connection.H2Connection(config)
+        self.wire = _connect(port, True, timeout, "h2")
+        self._events: list[h2.events.Event] = []
+        self.machine.initiate_connection()
+        if window != 65535:
+            self.machine.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
+            self.machine.increment_flow_control_window(window - 65535)
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wire.close()
+
+    def flush(self) -> None:
+        """Send what the machine has to send."""
+        self.wire.sendall(self.machine.data_to_send())
+
+    def start(self, method: str, path: str, headers: Iterable[Header] = (), *, ends: bool = False) -> int:
+        """Send the headers of a request; returns its stream."""
+        stream = self.machine.get_next_available_stream_id()
+        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", HOST)]
+        self.machine.send_headers(stream, [*pseudo, *headers], end_stream=ends)
+        self.flush()
+        return stream
+
+    def send(self, stream: int, octets: bytes = b"", *, ends: bool = False) -> None:
+        """Send a part of a body, waiting for the peer to make room."""
+        while True:
+            room = min(self.machine.local_flow_control_window(stream), H2_FRAME)
+            if room or not octets:
+                part, octets = octets[:room], octets[room:]
+                self.machine.send_data(stream, part, end_stream=ends and not octets)
+                self.flush()
+                if not octets:
+                    return
+            else:
+                self._receive()
+
+    def raw(self, octets: bytes) -> None:
+        """Send octets past the machine."""
+        self.wire.sendall(octets)
+
+    def wait_for[E: h2.events.Event](self, kind: type[E], stream: int | None = None) -> E:
+        """The next event of a kind, of one stream or of any; those that came before it stay."""
+        while True:
+            for event in self._events:
+                if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
+                    self._events.remove(event)
+                    return event
+            self._receive()
+
+    def read(self, stream: int) -> Response:
+        """A whole response; what comes after its end stays."""
+        head = self.wait_for(h2.events.ResponseReceived, stream)
+        fields = [(str(name), str(value)) for name, value in head.headers]
+        self.wait_for(h2.events.StreamEnded, stream)
+        parts = [each for each in self._events if isinstance(each, h2.events.DataReceived) and each.stream_id == stream]
+        self._events = [event for event in self._events if event not in parts]
+        body = b"".join(part.data for part in parts)
+        kept = [each for each in fields if not each[0].startswith(":")]
+        return Response(int(dict(fields)[":status"]), "", kept, body)
+
+    def _receive(self) -> None:
+        try:
+            octets = self.wire.recv(1 << 16)
+        except (TimeoutError, ConnectionError, ssl.SSLError) as error:
+            raise NoResponse(f"{error!r} after {self._events!r}") from error
+        if not octets:
+            raise NoResponse(f"closed after {self._events!r}")
+        for event in self.machine.receive_data(octets):
+            if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
+                self.machine.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            self._events.append(event)
+        self.flush()

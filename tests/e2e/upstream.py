@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -69,6 +69,7 @@ class RecordingUpstream:
         self._free.set()
         self._barriers: dict[tuple[str, int], threading.Event] = {}
         self._open: set[socket.socket] = set()
+        self._script: Callable[[Wire], None] | None = None
         self._threads: list[threading.Thread] = []
         self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -131,11 +132,25 @@ class RecordingUpstream:
         with self._changed:
             self._record = _Record()
             self._answer = Answer()
+            self._script = None
 
     def answer_with(self, answer: Answer) -> None:
         """Answer otherwise until cleared."""
         with self._changed:
             self._answer = answer
+
+    @contextlib.contextmanager
+    def scripted(self, script: Callable[[Wire], None]) -> Iterator[None]:
+        """Have a function play the server on each connection made while the context lasts."""
+        self.settle()
+        with self._changed:
+            self._script = script
+        try:
+            yield
+        finally:
+            self.settle()
+            with self._changed:
+                self._script = None
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -210,17 +225,21 @@ class RecordingUpstream:
                     self._record.connections += 1
                     self._open.add(connection)
                     number = self._record.connections
+                    script = self._script
             if passed is not None:
                 connection.close()
                 passed.set()
             else:
-                self._start(self._serve, connection, number)
+                self._start(self._serve, connection, number, script)
 
-    def _serve(self, connection: socket.socket, number: int) -> None:
+    def _serve(self, connection: socket.socket, number: int, script: Callable[[Wire], None] | None) -> None:
         try:
             if self._tls is not None:
                 connection = self._secured(self._tls, connection)
-            reader = _Reader(connection, self._keep)
+            reader = Wire(connection, self._keep)
+            if script is not None:
+                script(reader)
+                return
             while (request := _read_request(reader, number)) is not None:
                 with self._changed:
                     self._record.requests.append(request)
@@ -252,16 +271,16 @@ class RecordingUpstream:
             self._record.octets += octets
 
 
-class _Reader:
-    """Buffered reading that reports every octet as soon as it comes."""
+class Wire:
+    """A connection that was accepted: buffered reading that reports every octet as soon as it comes."""
 
     def __init__(self, connection: socket.socket, keep: object) -> None:
-        self._connection = connection
+        self.connection = connection
         self._keep = keep
         self.buffer = bytearray()
 
     def _more(self) -> None:
-        octets = self._connection.recv(1 << 16)
+        octets = self.connection.recv(1 << 16)
         if not octets:
             raise _Closed
         self._keep(octets)  # type: ignore[operator]
@@ -283,8 +302,27 @@ class _Reader:
         del self.buffer[:count]
         return taken
 
+    def head(self) -> bytes:
+        """The head of a request, without its last empty line."""
+        return self.until(b"\r\n\r\n")
 
-def _read_request(reader: _Reader, connection: int) -> ReceivedRequest | None:
+    def send(self, octets: bytes) -> None:
+        """Send octets as they are."""
+        self.connection.sendall(octets)
+
+    def was_cut(self, seconds: float = 5) -> bool:
+        """Whether the peer ends the connection in time, whatever it still sends."""
+        self.connection.settimeout(seconds)
+        try:
+            while True:
+                self._more()
+        except TimeoutError:
+            return False
+        except (_Closed, OSError):
+            return True
+
+
+def _read_request(reader: Wire, connection: int) -> ReceivedRequest | None:
     """The next request; ValueError when it is none."""
     lines = reader.until(b"\r\n\r\n").split(b"\r\n")
     method, target, version = lines[0].split(b" ")
@@ -306,7 +344,7 @@ def _read_request(reader: _Reader, connection: int) -> ReceivedRequest | None:
     return ReceivedRequest(request.method, target, headers, body, connection)
 
 
-def _read_chunks(reader: _Reader) -> bytes:
+def _read_chunks(reader: Wire) -> bytes:
     body = b""
     while size := int(reader.until(b"\r\n").split(b";")[0], 16):
         body += reader.exactly(size)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
-from mitmproxy import ctx, flow
+from mitmproxy import ctx, flow, http
 from mitmproxy.addons import proxyserver
 from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs, server
 from mitmproxy.utils import asyncio_utils
@@ -25,6 +25,9 @@ __all__ = ["SidecarProxyserver"]
 logger = logging.getLogger(__name__)
 
 
+_UNSENT_OCTETS: Final = 1024 * 1024
+
+
 class _Connection(mode_servers.ProxyConnectionHandler):
     """Runs the layers of one connection."""
 
@@ -33,7 +36,7 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         manager: Any = self.master.addons
         self._manager: SealedAddonManager = manager
         self._events: collections.deque[events.Event] = collections.deque()
-        self._running = False
+        self._running = self._failed = False
         self._idle_since = time.monotonic()
 
     async def server_event(self, event: events.Event) -> None:
@@ -53,15 +56,20 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             self._running = False
 
     def _process(self, event: events.Event) -> None:
+        if self._failed:
+            return
         try:
             for command in self.layer.handle_event(event):
                 self._execute(command)
-        except Exception:
+        except BaseException as error:
             # The layers are in no state to go on. What has no answer yet gets none, and nothing more goes upstream.
-            logger.exception("jwsgate: a connection was closed because of an error in its layers")
+            self._failed = True
             for transport in list(self.transports.values()):
                 if transport.handler is not None:
                     transport.handler.cancel("layers failed")
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+            logger.exception("jwsgate: a connection was closed because of an error in its layers")
 
     def _execute(self, command: commands.Command) -> None:
         match command:
@@ -121,7 +129,13 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             writer: Any = transport.writer
             if writer is not None and writer.transport.get_write_buffer_size():
                 await super().drain_writers()
-                return
+                break
+        client = self.transports.get(self.client)
+        http_layer = http_layer_of(self.client)
+        if http_layer is not None and client is not None and client.handler is not asyncio.current_task():
+            # HTTP/2 clients make room themselves. Until they do, no more is read from the upstream.
+            while http_layer.unsent > _UNSENT_OCTETS and self.client in self.transports:
+                await asyncio.sleep(0.02)
 
     def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
         if level > logging.INFO:
@@ -137,17 +151,17 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             first_seconds: How long it may take to the first request, TLS handshake included.
             next_seconds: How long from one request to the next.
         """
-        http = http_layer_of(self.client)
-        if http is not None and http.busy:
+        http_layer = http_layer_of(self.client)
+        if http_layer is not None and http_layer.busy:
             self._idle_since = now
-        elif now - self._idle_since > (first_seconds if http is None or not http.used else next_seconds):
+        elif now - self._idle_since > (first_seconds if http_layer is None or not http_layer.used else next_seconds):
             self._end()
 
     def drain(self) -> None:
         """End the connection after what is in flight: at once when nothing is."""
-        http = http_layer_of(self.client)
-        if http is not None and http.busy:
-            http.draining = True
+        http_layer = http_layer_of(self.client)
+        if http_layer is not None and http_layer.busy:
+            http_layer.draining = True
         else:
             self._end()
 
@@ -199,10 +213,13 @@ class SidecarProxyserver(proxyserver.Proxyserver):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            now = time.monotonic()
-            for connection in list(self.connections.values()):
-                if isinstance(connection, _Connection):
-                    connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+            try:
+                now = time.monotonic()
+                for connection in list(self.connections.values()):
+                    if isinstance(connection, _Connection):
+                        connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+            except Exception:
+                logger.exception("jwsgate: looking for idle connections failed; it goes on")
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new in, and let what is in flight finish; returns how many connections were cut off.
@@ -219,6 +236,11 @@ class SidecarProxyserver(proxyserver.Proxyserver):
                     connection.drain()
             await asyncio.sleep(0.05)
         return len(self.connections)
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy keeps all messages of a WebSocket; a sidecar has nobody to show them to."""
+        if flow.websocket is not None:
+            del flow.websocket.messages[:-1]
 
     def listen_addrs(self) -> list[Any]:
         return [each.getsockname() for listener in self._servers for each in listener.sockets]

@@ -62,8 +62,12 @@ class SealedAddonManager(addonmanager.AddonManager):
         """The functions that add-ons have for a hook."""
         found = self._table.get(name)
         if found is None:
-            every = ((getattr(addon, name, None), addon) for addon in addonmanager.traverse(self.chain))
-            found = tuple((function, addon in self.trusted) for function, addon in every if callable(function))
+            found = ()
+            trusted = set(map(id, self.trusted))
+            for addon in addonmanager.traverse(self.chain):
+                function = getattr(addon, name, None)
+                if callable(function):
+                    found += ((function, id(addon) in trusted),)
             if self._fixed:
                 self._table[name] = found
         return found
@@ -99,12 +103,15 @@ class SealedAddonManager(addonmanager.AddonManager):
             while True:
                 try:
                     if result is not None and inspect.isawaitable(result):
-                        await self._waited_for(result, is_ours=functions[index][1])
+                        is_ours = functions[index][1]
+                        async with asyncio.timeout(None if is_ours else _DEADLINE_SECONDS) as deadline:
+                            await result
                 except BaseException as error:
                     current = asyncio.current_task()
                     if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
                         raise  # here it is real: the task is being ended
-                    if not self._goes_on(error):
+                    hung = isinstance(error, TimeoutError) and deadline.expired()
+                    if not self._goes_on(_Hung(f"no end after {_DEADLINE_SECONDS:g} s") if hung else error):
                         return
                 index += 1
                 if index >= len(functions):
@@ -117,18 +124,6 @@ class SealedAddonManager(addonmanager.AddonManager):
                         return
         finally:
             self._finish(name, arguments)
-
-    async def _waited_for(self, result: Awaitable[None], *, is_ours: bool) -> None:
-        if is_ours:
-            await result
-        else:
-            try:
-                async with asyncio.timeout(_DEADLINE_SECONDS) as deadline:
-                    await result
-            except TimeoutError:
-                if deadline.expired():
-                    raise _Hung(f"an add-on took longer than {_DEADLINE_SECONDS:g} s") from None
-                raise
 
     def _goes_on(self, error: BaseException) -> bool:
         """Whether the chain goes on after an add-on has raised. When it does not, nothing is released."""

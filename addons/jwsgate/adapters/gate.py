@@ -433,8 +433,9 @@ class JwsGate:
         if flow not in self.watched or flow.response is None:
             return
         record = self._records.get(flow)
-        if flow.response.status_code == 101 and not self._is_websocket(flow, record):
-            flow.kill()  # this would be a tunnel past the gate
+        status = flow.response.status_code
+        if status < 200 and not (status == 101 and self._is_websocket(flow, record)):
+            flow.kill()  # a tunnel past the gate, or an interim answer that looks too odd to be passed over
         elif record is not None:
             headers = flow.response.data.headers
             kept = tuple(field for field in headers.fields if field[0].lower() != _TRANSACTION_NAME.lower())

@@ -17,15 +17,24 @@ import h2.events
 import h2.stream
 from h11 import EndOfMessage
 from mitmproxy import flow, http, version
-from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, RegisterHttpConnection, SendHttp, is_h3_alpn
-from mitmproxy.proxy.layers.http._base import HttpConnection
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    GetHttpConnection,
+    HttpLayer,
+    HttpStream,
+    RegisterHttpConnection,
+    SendHttp,
+    is_h3_alpn,
+)
+from mitmproxy.proxy.layers.http._base import HttpConnection, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
     RequestHeaders,
     RequestProtocolError,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
@@ -47,8 +56,13 @@ __all__ = ["GateHttpLayer", "Gatekeeper", "adopt", "http_layer_of"]
 type _Steps[T] = Generator[commands.Command, Any, T]
 
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n")
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
+_STRIPPED: Final = re.compile(rb"[\x0b\x0c]|\r(?!\n)")
+"""Control characters that mitmproxy takes for white space, and removes before anybody can judge them."""
 _LINGER_SECONDS: Final = 2.0
 _LINGER_OCTETS: Final = 1024 * 1024
+_AHEAD_OCTETS: Final = 1024 * 1024
+"""How much a client may send ahead of its next turn."""
 _MITMPROXY: Final = b"Server: " + version.MITMPROXY.encode()
 _BAD_REQUEST: Final = ANSWERS[Reason.REQUEST_UNSAFE]
 
@@ -100,7 +114,8 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
             # The same object: mitmproxy's layers know each other, and nothing has happened in this one yet.
             top.__class__ = GateHttpLayer
             top.gate = gate  # type: ignore[attr-defined]
-            top.draining = top.used = False  # type: ignore[attr-defined]
+            top.draining = top.used = top.failed = False  # type: ignore[attr-defined]
+            top.ended = []  # type: ignore[attr-defined]
             _http_layers[top.context.client.id] = top  # type: ignore[assignment]
             return
         top = getattr(top, "child_layer", None)
@@ -113,20 +128,45 @@ class GateHttpLayer(HttpLayer):
     draining: bool
     used: bool
     """Whether there was a request yet."""
+    failed: bool
+    """Whether something broke in these layers."""
+    ended: list[Connection]
+    """Upstream connections that have ended. mitmproxy keeps each, and looks through all, while the client stays."""
 
     def _handle_event(self, event: events.Event) -> _Steps[None]:
+        if self.failed:
+            return
         if isinstance(event, events.Start):
             alpn = self.context.client.alpn
             if alpn == b"h2":
                 self.connections.setdefault(self.context.client, GateHttp2Server(self))
             elif not is_h3_alpn(alpn):
                 self.connections.setdefault(self.context.client, GateHttp1Server(self))
-        yield from super()._handle_event(event)
+        try:
+            yield from super()._handle_event(event)
+            if isinstance(event, events.ConnectionClosed) and event.connection is not self.context.client:
+                self.ended.append(event.connection)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # mitmproxy would go on with the next event, and forward a request without what was lost here.
+            self.failed = True
+            for connection in list(self.connections):
+                yield commands.CloseConnection(connection)
+            raise
 
     def make_stream(self, stream_id: int) -> _Steps[None]:
         self.used = True
         stream = self.streams[stream_id] = GateHttpStream(self, stream_id)
         yield from self.event_to_child(stream, events.Start())
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> _Steps[None]:
+        in_use = [stream.context.server for stream in self.streams.values()]
+        for connection in self.ended[:]:
+            if connection.state is ConnectionState.CLOSED and connection not in in_use:
+                self.ended.remove(connection)
+                self.connections.pop(connection, None)
+        yield from super().get_connection(event, reuse=reuse)
 
     def register_connection(self, command: RegisterHttpConnection) -> _Steps[None]:
         below: Any = self.connections.get(command.connection)
@@ -137,6 +177,14 @@ class GateHttpLayer(HttpLayer):
                 break
             below = getattr(below, "child_layer", None)
         yield from super().register_connection(command)
+
+    @property
+    def unsent(self) -> int:
+        """How many octets of answers wait for an HTTP/2 client to make room for them."""
+        server = self.connections.get(self.context.client)
+        if not isinstance(server, GateHttp2Server):
+            return 0
+        return sum(len(part.data) for parts in server.h2_conn.stream_buffers.values() for part in parts)
 
     @property
     def busy(self) -> bool:
@@ -240,7 +288,18 @@ class GateHttpStream(HttpStream):
         yield SendHttp(refusal, self.context.client)
         self.client_state = self.server_state = self.state_errored
         self.flow.live = False
+        yield DropStream(self.stream_id)
         return True
+
+    def send_response(self, already_streamed: bool = False) -> _Steps[None]:
+        yield from super().send_response(already_streamed)
+        if self.client_state == self.state_stream_request_body and self.server_state == self.state_done:
+            # The upstream has answered before it had the whole request; mitmproxy would keep the answer's end back.
+            cut = RequestProtocolError(self.stream_id, "answered early", ErrorCode.CANCEL)
+            yield SendHttp(cut, self.context.server)
+            self.client_state = self.state_done
+            self._answered_early = True
+            yield from self.flow_done()
 
 
 class _WithoutTrailers:
@@ -273,38 +332,75 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         super().__init__(parent.context.fork())
         self._parent = parent
         self._lingered = 0
+        self._alarm: commands.RequestWakeup | None = None
+        """The one wake-up that counts."""
         self.head_since: float | None = None
         """Since when the head of a request is incomplete, on the monotonic clock."""
 
     def read_headers(self, event: events.Event) -> _Steps[None]:
         while self.buf._data[:2] == b"\r\n" or self.buf._data[:1] == b"\n":
             self.buf.maybe_extract_lines()  # RFC 9112 section 2.2: empty lines before a request are passed over
-        for command in super().read_headers(event):  # type: ignore[arg-type]
-            if isinstance(command, commands.SendData) and _MITMPROXY in command.data:
-                detail = "the request line, a header or the framing is malformed"
-                transaction = self._parent.gate.refused_by_protocol(self.conn, Reason.REQUEST_UNSAFE, detail)  # type: ignore[arg-type]
-                yield commands.SendData(self.conn, self._page(_BAD_REQUEST, transaction))
-            else:
-                yield command
-        if self.state != self.read_headers or not self.buf:
-            self.head_since = None
-        elif len(self.buf) > self._parent.gate.max_header_octets:
+        head = _BLANK_LINE.search(self.buf._data)
+        if (head.end() if head else len(self.buf)) > self._parent.gate.max_header_octets:
             yield from self._refuse_head(Reason.HEADERS_TOO_LARGE, "the headers are larger than the gate reads")
+            return
+        if head and _STRIPPED.search(self.buf._data, 0, head.end()):
+            yield from self._refuse_head(
+                Reason.REQUEST_UNSAFE, "the request line or a header holds a control character"
+            )
+            return
+        refused = False
+        for command in super().read_headers(event):  # type: ignore[arg-type]
+            refused = refused or (isinstance(command, commands.SendData) and _MITMPROXY in command.data)
+            if not refused:  # mitmproxy closes at once, and decides on what it could not read
+                yield command
+        if refused:
+            detail = "the request line, a header or the framing is malformed"
+            yield from self._refuse_head(Reason.REQUEST_UNSAFE, detail)
+        elif self.state != self.read_headers or not self.buf:
+            self.head_since = None
         elif self.head_since is None:
             self.head_since = time.monotonic()
-            yield commands.RequestWakeup(self._parent.gate.header_seconds)
+            if self._alarm is None:
+                yield from self._wake_in(self._parent.gate.header_seconds)
+
+    def read_body(self, event: events.Event) -> _Steps[None]:
+        yield from super().read_body(event)
+        if self.state == self.read_body and len(self.buf) > self._parent.gate.max_header_octets:
+            yield from self._cut("a chunk's size, or the trailers, are larger than the gate reads")
+
+    def wait(self, event: events.Event) -> _Steps[None]:
+        yield from super().wait(event)
+        if self.state == self.wait and len(self.buf) > _AHEAD_OCTETS:
+            yield from self._cut("the client sends too much ahead")
+
+    def _cut(self, why: str) -> _Steps[None]:
+        self.state = self.done
+        self.buf.maybe_extract_at_most(len(self.buf))
+        yield commands.CloseConnection(self.conn)
+        yield ReceiveHttp(RequestProtocolError(self.stream_id, why, ErrorCode.GENERIC_CLIENT_ERROR))
+
+    def _wake_in(self, seconds: float) -> _Steps[None]:
+        self._alarm = commands.RequestWakeup(seconds)
+        yield self._alarm
 
     def _handle_event(self, event: Any) -> _Steps[None]:
         if not isinstance(event, events.Wakeup):
             yield from super()._handle_event(event)
-        elif self.state == self.linger:
-            yield from self.linger(event)
-        elif self.head_since is not None and self._is_overdue(self.head_since):
-            yield from self._refuse_head(Reason.REQUEST_TIMEOUT, "the headers did not arrive in time")
+        elif event.command is self._alarm:
+            self._alarm = None
+            yield from self._wake(event)
 
-    def _is_overdue(self, since: float) -> bool:
-        # The wake-up may be that of an earlier request on the same connection.
-        return time.monotonic() - since >= self._parent.gate.header_seconds - 0.1
+    def _wake(self, event: events.Wakeup) -> _Steps[None]:
+        if self.state == self.linger:
+            yield from self.linger(event)
+        elif self.head_since is not None:
+            # The alarm may have been set for an earlier request on the same connection.
+            remaining = self.head_since + self._parent.gate.header_seconds - time.monotonic()
+            if remaining <= 0:
+                yield from self._refuse_head(Reason.REQUEST_TIMEOUT, "the headers did not arrive in time")
+            else:
+                yield from self._wake_in(remaining)
 
     def _refuse_head(self, reason: Reason, detail: str) -> _Steps[None]:
         self.head_since = None
@@ -319,9 +415,14 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
             else:
                 yield from self._refuse(*told)
             return
-        if isinstance(event, ResponseHeaders) and self._parent.draining:
+        if isinstance(event, ResponseData) and not event.data:
+            return  # as a chunk it would end the body
+        is_interim = isinstance(event, ResponseHeaders) and event.response.status_code == 100
+        if isinstance(event, ResponseHeaders) and self._parent.draining and not is_interim:
             event.response.headers["Connection"] = "close"
         yield from super().send(event)
+        if is_interim:
+            self.response = None  # the answer is still to come
         if isinstance(event, ResponseEndOfMessage) and self.response_done and not self.request_done:
             yield from self._linger()
 
@@ -344,7 +445,7 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         self.state = self.linger
         self.buf.maybe_extract_at_most(len(self.buf))
         yield commands.CloseTcpConnection(self.conn, half_close=True)
-        yield commands.RequestWakeup(_LINGER_SECONDS)
+        yield from self._wake_in(_LINGER_SECONDS)
 
     def linger(self, event: events.Event) -> _Steps[None]:
         """What a client still sends after its answer is not looked at."""
@@ -373,23 +474,27 @@ class GateHttp2Server(Http2Server):
         yield from super()._handle_event(event)
         if isinstance(event, ResponseEndOfMessage):
             yield from self._end_upload(event.stream_id)
+            if self.is_closed(event.stream_id):
+                self.streams.pop(event.stream_id, None)  # mitmproxy keeps them until the client goes
 
     def _can_answer(self, stream_id: int) -> bool:
         stream = self.h2_conn.streams.get(stream_id)
         return self.is_open_for_us(stream_id) and stream is not None and not stream.state_machine.headers_sent
 
     def _refuse(self, stream_id: int, answer: Answer, transaction: str) -> _Steps[None]:
-        self.h2_conn.send_headers(
-            stream_id,
-            [
-                (b":status", b"%d" % answer.status),
-                (b"content-type", b"application/json"),
-                (b"cache-control", b"no-store"),
-                (TRANSACTION_HEADER.lower().encode(), transaction.encode()),
-                (b"content-length", b"%d" % len(answer.body)),
-            ],
-        )
-        self.h2_conn.send_data(stream_id, answer.body, end_stream=True)
+        its_flow = getattr(self._parent.streams.get(stream_id), "flow", None)
+        is_head = its_flow is not None and its_flow.request.method == "HEAD"
+        headers = [
+            (b":status", b"%d" % answer.status),
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-store"),
+            (TRANSACTION_HEADER.lower().encode(), transaction.encode()),
+            (b"content-length", b"%d" % len(answer.body)),
+        ]
+        self.h2_conn.send_headers(stream_id, headers, end_stream=is_head)
+        if not is_head:
+            self.h2_conn.send_data(stream_id, answer.body)
+            self.h2_conn.end_stream(stream_id)
         yield commands.SendData(self.conn, self.h2_conn.data_to_send())
         yield from self._end_upload(stream_id)
 
@@ -422,6 +527,8 @@ class GateHttp1Client(_DropsTrailers, Http1Client):
         yield from super().read_headers(event)  # type: ignore[arg-type]
 
     def send(self, event: Any) -> _Steps[None]:
+        if isinstance(event, RequestData) and not event.data:
+            return  # an empty DATA frame of HTTP/2; as a chunk it would end the body, and what follows be a request
         if isinstance(event, RequestHeaders) and not event.end_stream:
             request = event.request
             if (request.is_http2 or request.is_http3) and "content-length" not in request.headers:

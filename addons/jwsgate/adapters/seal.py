@@ -10,7 +10,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
 from .dispatch import SealedAddonManager, seal_manager
-from .gate import LAST_RESORT, STANDING, JwsGate, log_fault
+from .gate import LAST_RESORT, STANDING, JwsGate
 from .http_layers import adopt
 
 __all__ = ["Seal", "install"]
@@ -46,11 +46,11 @@ class Seal:
         if self._is_from_file(flow):
             return None
         flow.request.trailers = None  # they came after the decision
-        if self._is_released(flow):
-            return None  # its body has gone upstream as it came
         found = flow.response
-        flow.response = STANDING
         try:
+            if self._gate.is_released(flow):
+                return None  # its body has gone upstream as it came
+            flow.response = STANDING
             return self._gate.release(flow, found)
         except BaseException as error:
             flow.response = http.Response.make(*LAST_RESORT)
@@ -67,20 +67,14 @@ class Seal:
             return
         try:
             must_close = self._gate.must_close(flow) or (flow.response is STANDING and not may_stand(flow))
+            released = self._gate.is_released(flow)
         except BaseException as error:
-            must_close = True
-            log_fault(error, "sealing")
+            must_close, released = True, False
+            self._gate.fail(flow, error, "sealing")
         if must_close:
             flow.response = http.Response.make(*LAST_RESORT)
-        if flow.response is not None or not self._is_released(flow):
+        if flow.response is not None or not released:
             flow.request.stream = False  # mitmproxy breaks when it is to stream a request that has its answer
-
-    def _is_released(self, flow: http.HTTPFlow) -> bool:
-        try:
-            return self._gate.is_released(flow)
-        except BaseException as error:
-            log_fault(error, "sealing")
-        return False
 
     # What is not HTTP has no client ID and no JWS, so it does not pass.
 
