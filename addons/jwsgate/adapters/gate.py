@@ -36,6 +36,7 @@ from jwsgate.core.signing import sign_posted_claims
 
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
+from .reload import Outcome, Reloader
 from .state import GateState
 
 __all__ = ["LAST_RESORT", "STANDING", "JwsGate", "log_fault"]
@@ -137,6 +138,7 @@ class JwsGate:
     def __init__(self) -> None:
         self._started = False
         self.state = GateState()
+        self.reloader = Reloader(self.state, self._reloaded)
         self.accounts = Accounts()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
@@ -176,6 +178,16 @@ class JwsGate:
             self.accounts.configure(ctx.options)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
+
+    def running(self) -> None:
+        self.reloader.start(watch=ctx.options.jwsgate_watch)
+
+    def done(self) -> None:
+        self.reloader.stop()
+
+    def _reloaded(self, outcome: Outcome) -> None:
+        if self.accounts.metrics is not None:
+            self.accounts.metrics.reloaded(outcome)
 
     # Deciding
 

@@ -47,12 +47,11 @@ def with_organization(record: bytes, organization: str) -> bytes:
 class PackedApplications(Sequence[Application]):
     """Applications that are made when they are asked for; the same one each time, as long as it is in use."""
 
-    def __init__(
-        self, records: Sequence[bytes], client_ids: Sequence[tuple[ClientId, ...]], *, keep_chains: bool = False
-    ) -> None:
+    def __init__(self, records: Sequence[bytes], client_ids: Sequence[str], *, keep_chains: bool = False) -> None:
         self.records = records
         """Made by `pack`."""
         self.client_ids = client_ids
+        """Of each application, one a line."""
         self.keep_chains = keep_chains
         """Whether certificates come with the chain that a CA check needs."""
         self._made: dict[int, Application] = {}
@@ -91,7 +90,7 @@ class PackedApplications(Sequence[Application]):
             name=name,
             title=title,
             enabled=enabled,
-            client_ids=self.client_ids[number],
+            client_ids=tuple(map(ClientId, self.client_ids[number].splitlines())),
             certificates=tuple(
                 registered_certificate(ders, keep_chain=self.keep_chains, use_from=use_from, use_until=use_until)
                 for ders, use_from, use_until in certificates

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from jwsgate.core.certificates import CertificateError, check_certificate
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
-from jwsgate.core.portal import ClientId, Portal
+from jwsgate.core.portal import Portal
 
 from .portal_shapes import ApplicationShape, CredentialShape, is_empty
 from .problems import Finding, Location, Unfit, path_text
@@ -79,7 +79,7 @@ class PortalBuilder:
         self._thorough = thorough
         self._file = ""
         self._records: list[bytes] = []
-        self._client_ids: list[tuple[ClientId, ...]] = []
+        self._client_ids: list[str] = []
         self._index: dict[bytes, int] = {}
         self._owners: dict[str, list[tuple[str, Location, int]]] = {}
         self._urls: list[object] = []
@@ -206,13 +206,13 @@ class PortalBuilder:
                 credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
                 if credential is not None:
                     found.append(((*place, "client_id"), credential.client_id))
-        client_ids: list[ClientId] = []
+        client_ids: list[str] = []
         if not self._thorough and len(found) > 1 and len({one for _, one in found}) < len(shape.credentials or ()):
             raise Irregular
         for place, client_id in found:
             self._claim(place, client_id, number)
             if client_id not in client_ids:
-                client_ids.append(ClientId(client_id))
+                client_ids.append(client_id)
         registrations = self._registrations(shape, location)
         self._records.append(
             pack(
@@ -225,7 +225,7 @@ class PortalBuilder:
                 self._organization(shape, number),
             )
         )
-        self._client_ids.append(tuple(client_ids))
+        self._client_ids.append("\n".join(client_ids))  # no client ID has a line break: see _claim
         self._urls.append(shape.url)
         if self._thorough:
             self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
@@ -330,9 +330,9 @@ class PortalBuilder:
             number = numbers.get(_plain_path(shape.app_url), -1)
             if number < 0:
                 self.orphans.append((file, location, shape.client_id))
-            elif shape.client_id not in self._client_ids[number]:
+            elif shape.client_id not in (own := self._client_ids[number].splitlines()):
                 self._claim((*location, "client_id"), shape.client_id, number)
-                self._client_ids[number] += (ClientId(shape.client_id),)
+                self._client_ids[number] = "\n".join([*own, shape.client_id])
                 if self._thorough:
                     self.origins[number].credentials.append((file, (*location, "client_id"), shape.client_id))
 
