@@ -42,6 +42,8 @@ class RunSettings:
     """Where the admin port listens."""
     audit: str = ""
     rejection_log_level: str = "info"
+    watch: bool = True
+    """Whether changed files are taken up without being asked to."""
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
@@ -111,6 +113,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Jws
         jwsgate_replay_store=settings.replay_store,
         jwsgate_audit=settings.audit,
         jwsgate_rejection_log_level=settings.rejection_log_level,
+        jwsgate_watch=settings.watch,
     )
     gate = install(the_master)
     if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
