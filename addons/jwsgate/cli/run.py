@@ -165,6 +165,7 @@ def run_command(
     tls_cert: str | None,
     ui: str,
     replay_store: str,
+    watch: bool,
     admin: tuple[str, int] | None,
     audit: str,
     rejection_log_level: str,

@@ -26,6 +26,7 @@ type ReadReference = Callable[[str, str], str]
 """Reads the text of a file, given the document that refers to it and the name; raises `Unfit`."""
 
 _HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
+_ANY_TIME: Final = (None, None)
 _LIMITS: Final = ("state", "is_suspended")
 """Keys without which an application may do more."""
 _OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
@@ -261,6 +262,9 @@ class PortalBuilder:
     def _registrations(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, Registration]]:
         entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
         place: Location = (*location, "application_public_certificate_entry")
+        if file is None and shape.application_public_certificates is None and shape.window == _ANY_TIME:
+            registration = self._from_entry(entry, place)  # as nearly always
+            return [] if registration is None else [(place, registration)]
         file_place: Location = (*location, "application_public_certificate_file")
         if entry and file:
             self._find(file_place, "stands beside application_public_certificate_entry", "keep one of the two")
@@ -268,7 +272,7 @@ class PortalBuilder:
         if is_empty(window):
             self._find((*location, "application_public_certificate_not_after"), "is before not_before", "exchange them")
         found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
-        if window != (None, None):
+        if window != _ANY_TIME:
             found = [(place, one and Registration(one.ders, *window)) for place, one in found]
         for index, further in enumerate(shape.application_public_certificates or ()):
             place = (*location, "application_public_certificates", index)
