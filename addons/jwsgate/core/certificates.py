@@ -177,18 +177,14 @@ def _subject(certificate: x509.Certificate) -> str:
 
 def _check_use(certificate: x509.Certificate) -> None:
     for extension in certificate.extensions:
-        match extension.value:
-            # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
-            case x509.BasicConstraints(ca=True) if _issued(certificate, certificate) is False:
-                raise CertificateError(
-                    "is the certificate of a CA", "register the client's own certificate, leaf first"
-                )
-            case x509.KeyUsage(digital_signature=False):
-                raise CertificateError(
-                    "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
-                )
-            case _:
-                pass
+        value = extension.value
+        # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
+        if type(value) is x509.BasicConstraints and value.ca and _issued(certificate, certificate) is False:
+            raise CertificateError("is the certificate of a CA", "register the client's own certificate, leaf first")
+        if type(value) is x509.KeyUsage and not value.digital_signature:
+            raise CertificateError(
+                "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
+            )
 
 
 def check_certificate(text: str) -> tuple[bytes, ...]:

@@ -195,21 +195,8 @@ class PortalBuilder:
         if shape is None:
             return
         number = len(self._records)
-        found = [((*location, "client_id"), shape.client_id)] if shape.client_id else []
-        found += [
-            ((*location, "credentials", index, "client_id"), credential.client_id)
-            for index, credential in enumerate(shape.credentials or ())
-        ]
-        if isinstance(shape.app_credentials, list):
-            for index, item in enumerate(shape.app_credentials):
-                place: Location = (*location, "app_credentials", index)
-                # A snapshot may have URLs here in place of the credentials.
-                credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
-                if credential is not None:
-                    found.append(((*place, "client_id"), credential.client_id))
+        found = self._found_client_ids(shape, location)
         client_ids: list[str] = []
-        if not self._thorough and len(found) > 1 and len({one for _, one in found}) < len(shape.credentials or ()):
-            raise Irregular
         for place, client_id in found:
             self._claim(place, client_id, number)
             if client_id not in client_ids:
@@ -230,6 +217,27 @@ class PortalBuilder:
         self._urls.append(shape.url)
         if self._thorough:
             self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
+
+    def _found_client_ids(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, str]]:
+        """Every client ID that an application itself shows, with its place."""
+        own, credentials = shape.client_id, shape.credentials or ()
+        if not self._thorough and shape.app_credentials is None:
+            ids = [credential.client_id for credential in credentials]
+            if len(ids) > 1 and len(set(ids)) < len(ids):
+                raise Irregular
+            return [((), client_id) for client_id in ([own, *ids] if own and own not in ids else ids)]
+        found = [((*location, "client_id"), own)] if own else []
+        found += [
+            ((*location, "credentials", index, "client_id"), credential.client_id)
+            for index, credential in enumerate(credentials)
+        ]
+        for index, item in enumerate(shape.app_credentials if isinstance(shape.app_credentials, list) else ()):
+            place: Location = (*location, "app_credentials", index)
+            # A snapshot may have URLs here in place of the credentials.
+            credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
+            if credential is not None:
+                found.append(((*place, "client_id"), credential.client_id))
+        return found
 
     def _organization(self, shape: ApplicationShape, number: int) -> str:
         expanded = shape.consumer_org.get("name") if isinstance(shape.consumer_org, dict) else None
