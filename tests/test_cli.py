@@ -124,7 +124,7 @@ def test_all_options(settings: list[RunSettings]) -> None:
     """Every option arrives."""
     result = run(
         *("--listen", "[::1]:0", "--policy", "second.yaml", "--tls-cert", "gate.pem", "--ui", "web"),
-        *("--replay-store", "redis://cache/1", "--set", "a=b", "--set", "c=d=e f"),
+        *("--replay-store", "redis://cache/1", "--no-watch", "--set", "a=b", "--set", "c=d=e f"),
     )
     assert result.exit_code == 0
     expected = RunSettings(
@@ -136,6 +136,7 @@ def test_all_options(settings: list[RunSettings]) -> None:
         tls_certificate="gate.pem",
         ui="web",
         replay_store="redis://cache/1",
+        watch=False,
         mitmproxy_options=("a=b", "c=d=e f"),
     )
     assert [expected] == settings

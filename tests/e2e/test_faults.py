@@ -151,6 +151,8 @@ class Faulty:
         for kind, make in KINDS.items():
             called = self.order.with_name(f"called-{kind}")
             called.touch()
+            # What is done for the first request of an application only is faulted in tests/test_packed.py.
+            self.send(make())
             self.upstream.clear()
             self.command(called=str(called))
             self.send(make())
@@ -178,7 +180,15 @@ def start(door: Door, home: Path, files: Files, upstream: RecordingUpstream, dir
     order = directory / "order.json"
     order.write_text("{}")
     with gates.running(
-        lambda port: gates.command(door, upstream=upstream.url, port=port, portal=files.portal, policy=files.policy),
+        # The watching of files would be recorded now and then, and takes no part in judging.
+        lambda port: gates.command(
+            door,
+            upstream=upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=["jwsgate_watch=false"],
+        ),
         env=gates.environment(home, pythonpath=[FAULT_INJECTION], extra={"JWSGATE_TEST_FAULT_FILE": str(order)}),
         directory=directory,
         name=door,

@@ -8,8 +8,9 @@ from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
 
-from jwsgate.core.certificates import RegisteredCertificate
-from jwsgate.core.portal import Application, Portal
+from jwsgate.core.certificates import CertificateOutline, RegisteredCertificate
+from jwsgate.core.packed import Outline, outlines
+from jwsgate.core.portal import Portal
 
 __all__ = ["CertificateExpiry", "label_value"]
 
@@ -27,12 +28,12 @@ class _End:
     replaced: bool
 
 
-def _is_replaced(certificate: RegisteredCertificate, application: Application) -> bool:
+def _is_replaced(certificate: CertificateOutline | RegisteredCertificate, application: Outline) -> bool:
     """Whether another certificate of the application is good when this one ends, and for longer."""
     return any(other.not_before <= certificate.not_after < other.not_after for other in application.certificates)
 
 
-def _ends(applications: Iterable[Application]) -> list[_End]:
+def _ends(applications: Iterable[Outline]) -> list[_End]:
     # Names may repeat across consumer organizations, and a series that comes twice breaks a scrape.
     return sorted(
         {
@@ -68,8 +69,9 @@ class CertificateExpiry:
         those to come first, soonest first, then the latest expired; 1,000 at most.
         """
         if portal is not self._portal:
-            self._all = _ends(portal.applications)
-            self._enabled = _ends(application for application in portal.applications if application.enabled)
+            applications = list(outlines(portal.applications))
+            self._all = _ends(applications)
+            self._enabled = _ends(application for application in applications if application.enabled)
             self._portal = portal
         counts = GaugeMetricFamily(
             "jwsgate_certificates",

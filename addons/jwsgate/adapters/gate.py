@@ -36,6 +36,7 @@ from jwsgate.core.signing import sign_posted_claims
 
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
+from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
 
@@ -140,6 +141,7 @@ class JwsGate:
         self.tls = GateTls(self._asks_client_certificate)
         self._started = False
         self.state = GateState()
+        self.reloader = Reloader(self.state, self._reloaded)
         self.accounts = Accounts()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
@@ -184,6 +186,16 @@ class JwsGate:
     def _asks_client_certificate(self) -> bool:
         snapshot = self.state.snapshot
         return snapshot is not None and snapshot.router.asks_client_certificate
+
+    def running(self) -> None:
+        self.reloader.start(watch=ctx.options.jwsgate_watch)
+
+    def done(self) -> None:
+        self.reloader.stop()
+
+    def _reloaded(self, outcome: Outcome) -> None:
+        if self.accounts.metrics is not None:
+            self.accounts.metrics.reloaded(outcome)
 
     # Deciding
 

@@ -48,6 +48,8 @@ class RunSettings:
     """Where the admin port listens."""
     audit: str = ""
     rejection_log_level: str = "info"
+    watch: bool = True
+    """Whether changed files are taken up without being asked to."""
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
@@ -131,6 +133,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Jws
         jwsgate_rejection_log_level=settings.rejection_log_level,
         jwsgate_tls_cert=settings.tls_certificate or "",
         jwsgate_tls_only=settings.tls_only,
+        jwsgate_watch=settings.watch,
     )
     gate = install(the_master)
     gate.tls.verifies_upstream = True

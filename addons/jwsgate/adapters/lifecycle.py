@@ -7,7 +7,7 @@ from typing import Any
 
 from mitmproxy.utils import asyncio_utils
 
-from jwsgate.files.problems import ProblemsFound, Unfit
+from jwsgate.files.problems import Unfit
 
 from .connection import SidecarProxyserver
 from .gate import JwsGate
@@ -24,8 +24,6 @@ class Lifecycle:
         self._master = master
         self._gate = gate
         self._drain_seconds = drain_seconds
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
         self.draining = False
 
     def install(self) -> None:
@@ -68,35 +66,4 @@ class Lifecycle:
                 audit.reopen()
             except Unfit as error:
                 logger.error("jwsgate: audit: %s; what was open stays open (%s)", error, error.remedy)
-        if self._reloading is not None:
-            self._reload_again = True
-            return
-        self._reloading = asyncio_utils.create_task(self._reload(), name="reload", keep_ref=True)
-
-    async def _reload(self) -> None:
-        try:
-            while True:
-                self._reload_again = False
-                await self._reload_once()
-                if not self._reload_again:
-                    return
-        finally:
-            self._reloading = None
-
-    async def _reload_once(self) -> None:
-        state, metrics = self._gate.state, self._gate.accounts.metrics
-        before = state.revision
-        try:
-            snapshot = await asyncio.get_running_loop().run_in_executor(None, state.read_files)
-        except ProblemsFound as error:
-            logger.error("jwsgate: not reloaded, revision %s stays in force:\n%s", before, error)
-            if metrics is not None:
-                metrics.reloaded("refused")
-            return
-        except Exception as error:
-            logger.error("jwsgate: not reloaded, %s", type(error).__name__)
-            return
-        state.take_up(snapshot)
-        if metrics is not None:
-            metrics.reloaded("loaded" if snapshot.revision != before else "unchanged")
-        logger.info("jwsgate: reloaded, revision %s in force", snapshot.revision)
+        self._gate.reloader.request()

@@ -14,6 +14,7 @@ from jwsgate.core.replay import MemoryReplayStore, ReplayStore
 from jwsgate.core.verified_cache import VerifiedCache
 from jwsgate.files.loading import load_snapshot
 from jwsgate.files.problems import ProblemsFound, Unfit
+from jwsgate.files.reading import FilesState, state_of
 
 from .replay_redis import RedisReplayStore
 from .unsafe_options import unsafe_options
@@ -49,6 +50,7 @@ class GateState:
         self.replay_store: ReplayStore = MemoryReplayStore()
         self._replay_store_name = _MEMORY
         self._loaded_from: _Names | None = None
+        self.seen: FilesState = []
         self._before: tuple[_Names | None, Snapshot | None] = None, None
 
     def add_options(self, loader: Loader) -> None:
@@ -61,6 +63,8 @@ class GateState:
             _MEMORY,
             "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
         )
+
+        loader.add_option("jwsgate_watch", bool, True, "Read portal and policies anew when their files change.")
 
     def configure(self, options: Any) -> None:
         """Refuse unsafe options, load the files when they were named anew.
@@ -79,14 +83,11 @@ class GateState:
             self._take_up(snapshot)
         self._replay_store_name, self.replay_store = store
 
-    def read_files(self) -> Snapshot:
-        """Read the files of the snapshot in force anew; takes nothing up, so that any thread may do it.
-
-        Raises:
-            ProblemsFound: with every problem of every file.
-        """
+    @property
+    def paths(self) -> tuple[Path, list[Path]]:
+        """Portal and policies of the snapshot in force."""
         portal, policies = self._loaded_from or ("", ())
-        return load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
+        return _path(portal), [_path(policy) for policy in policies]
 
     @property
     def revision(self) -> str | None:
@@ -117,13 +118,17 @@ class GateState:
                 "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
             )
         try:
-            snapshot = load_snapshot(_path(portal), [_path(policy) for policy in policies], time.time())
+            paths = _path(portal), [_path(policy) for policy in policies]
+            before = state_of(*paths, ())
+            snapshot = load_snapshot(*paths, time.time())
         except ProblemsFound as error:
             if names == self._before[0]:
                 # mitmproxy puts refused options back: what was in force with them is so again, whatever the files say.
                 logger.error(_list_of(error))
                 return self._before[1]
             raise exceptions.OptionsError(_list_of(error)) from None
+        # What it refers to is only known now; had that changed since, the revision could not have been known either.
+        self.seen = [*before, *state_of(*paths, snapshot.files)[len(before) :]]
         logger.info(
             "jwsgate: revision %s: %d applications, %d routes",
             snapshot.revision,

@@ -70,7 +70,7 @@ class _MitmproxyOption(click.ParamType[str]):
     envvar="JWSGATE_PORTAL",
     show_envvar=True,
     metavar="PATH",
-    help="Portal export: the applications and their certificates.",
+    help="Portal export, or a folder of them: the applications and their certificates.",
 )
 @click.option(
     "--policy",
@@ -148,6 +148,14 @@ class _MitmproxyOption(click.ParamType[str]):
     help="Level at which the log tells of rejections.",
 )
 @click.option(
+    "--watch/--no-watch",
+    envvar="JWSGATE_WATCH",
+    show_envvar=True,
+    default=True,
+    show_default=True,
+    help="Take up portal and policies when their files change; SIGHUP always does.",
+)
+@click.option(
     "--set",
     "mitmproxy_options",
     envvar="JWSGATE_SET",
@@ -174,6 +182,7 @@ def run_command(
     upstream_ca: str | None,
     ui: str,
     replay_store: str,
+    watch: bool,
     admin: tuple[str, int] | None,
     audit: str,
     rejection_log_level: str,
@@ -194,6 +203,7 @@ def run_command(
         upstream_ca=upstream_ca,
         ui=ui,
         replay_store=replay_store,
+        watch=watch,
         admin=admin,
         audit=audit,
         rejection_log_level=rejection_log_level,

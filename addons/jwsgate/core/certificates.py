@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
-from typing import Final, NewType, cast
+from typing import Final, NamedTuple, NewType, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,11 +22,13 @@ from .public_keys import PublicKeyError, VerificationKey, check_public_key, veri
 
 __all__ = [
     "CertificateError",
+    "CertificateOutline",
     "RegisteredCertificate",
     "Thumbprint",
     "check_certificate",
     "holds_private_key",
     "load_private_key",
+    "outline",
     "read_certificate",
     "registered_certificate",
 ]
@@ -65,6 +67,14 @@ class RegisteredCertificate:
     key: VerificationKey
     chain: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
     """The DER of the certificate and of those registered behind it; kept only where a CA is asked about."""
+
+
+class CertificateOutline(NamedTuple):
+    """What a certificate is known by and when it is used, without its key, which takes ten times as long to make."""
+
+    thumbprint: Thumbprint
+    not_before: float
+    not_after: float
 
 
 def holds_private_key(text: str) -> bool:
@@ -167,18 +177,14 @@ def _subject(certificate: x509.Certificate) -> str:
 
 def _check_use(certificate: x509.Certificate) -> None:
     for extension in certificate.extensions:
-        match extension.value:
-            # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
-            case x509.BasicConstraints(ca=True) if _issued(certificate, certificate) is False:
-                raise CertificateError(
-                    "is the certificate of a CA", "register the client's own certificate, leaf first"
-                )
-            case x509.KeyUsage(digital_signature=False):
-                raise CertificateError(
-                    "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
-                )
-            case _:
-                pass
+        value = extension.value
+        # `openssl req -x509` calls every self-signed certificate a CA, so that those are clients' own.
+        if type(value) is x509.BasicConstraints and value.ca and _issued(certificate, certificate) is False:
+            raise CertificateError("is the certificate of a CA", "register the client's own certificate, leaf first")
+        if type(value) is x509.KeyUsage and not value.digital_signature:
+            raise CertificateError(
+                "has a keyUsage without digitalSignature", "issue it with keyUsage digitalSignature (RFC 5280)"
+            )
 
 
 def check_certificate(text: str) -> tuple[bytes, ...]:
@@ -203,6 +209,19 @@ def check_certificate(text: str) -> tuple[bytes, ...]:
     return tuple(ders)
 
 
+def outline(
+    ders: tuple[bytes, ...], use_from: float | None = None, use_until: float | None = None
+) -> CertificateOutline:
+    """The outline of a chain that `check_certificate` has passed; its times narrowed to when it is to be used."""
+    leaf = x509.load_der_x509_certificate(ders[0])
+    not_before, not_after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+    return CertificateOutline(
+        Thumbprint(hashlib.sha256(ders[0]).hexdigest()),
+        not_before if use_from is None else max(not_before, use_from),
+        not_after if use_until is None else min(not_after, use_until),
+    )
+
+
 def registered_certificate(
     ders: tuple[bytes, ...],
     *,
@@ -214,12 +233,12 @@ def registered_certificate(
     leaf = x509.load_der_x509_certificate(ders[0])
     # id-RSASSA-PSS limits a key to RSASSA-PSS (RFC 4055 section 1.2), though it loads like any RSA key.
     only_pss = leaf.public_key_algorithm_oid == _RSASSA_PSS
-    not_before, not_after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+    thumbprint, not_before, not_after = outline(ders, use_from, use_until)
     return RegisteredCertificate(
-        thumbprint=Thumbprint(hashlib.sha256(ders[0]).hexdigest()),
+        thumbprint=thumbprint,
         subject=_subject(leaf),
-        not_before=not_before if use_from is None else max(not_before, use_from),
-        not_after=not_after if use_until is None else min(not_after, use_until),
+        not_before=not_before,
+        not_after=not_after,
         key=verification_key(leaf.public_key(), only_pss=only_pss),
         chain=ders if keep_chain else (),
     )

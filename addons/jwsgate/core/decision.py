@@ -8,7 +8,7 @@ Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +37,8 @@ class Snapshot:
     portal: Portal
     router: Router
     revision: str
+    files: tuple[str, ...] = field(default=(), compare=False)
+    """What portal and policies refer to, for those who look whether it has changed."""
 
 
 class Allowed(NamedTuple):

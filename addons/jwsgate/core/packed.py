@@ -5,13 +5,13 @@ are ever made into objects, and the garbage collector never sees the others.
 """
 
 import marshal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, overload
 
-from .certificates import registered_certificate
+from .certificates import CertificateOutline, RegisteredCertificate, outline, registered_certificate
 from .portal import Application, ClientId
 
-__all__ = ["PackedApplications", "Registration", "pack", "with_organization"]
+__all__ = ["Outline", "PackedApplications", "Registration", "outlines", "pack", "with_organization"]
 
 _MOST_MADE: Final = 16384
 
@@ -22,6 +22,14 @@ class Registration(NamedTuple):
     ders: tuple[bytes, ...]
     use_from: float | None = None
     use_until: float | None = None
+
+
+class Outline(NamedTuple):
+    """What is known of an application without making its keys."""
+
+    name: str
+    enabled: bool
+    certificates: Sequence[CertificateOutline | RegisteredCertificate]
 
 
 def pack(
@@ -47,12 +55,11 @@ def with_organization(record: bytes, organization: str) -> bytes:
 class PackedApplications(Sequence[Application]):
     """Applications that are made when they are asked for; the same one each time, as long as it is in use."""
 
-    def __init__(
-        self, records: Sequence[bytes], client_ids: Sequence[tuple[ClientId, ...]], *, keep_chains: bool = False
-    ) -> None:
+    def __init__(self, records: Sequence[bytes], client_ids: Sequence[str], *, keep_chains: bool = False) -> None:
         self.records = records
         """Made by `pack`."""
         self.client_ids = client_ids
+        """Of each application, one a line."""
         self.keep_chains = keep_chains
         """Whether certificates come with the chain that a CA check needs."""
         self._made: dict[int, Application] = {}
@@ -91,7 +98,7 @@ class PackedApplications(Sequence[Application]):
             name=name,
             title=title,
             enabled=enabled,
-            client_ids=self.client_ids[number],
+            client_ids=tuple(map(ClientId, self.client_ids[number].splitlines())),
             certificates=tuple(
                 registered_certificate(ders, keep_chain=self.keep_chains, use_from=use_from, use_until=use_until)
                 for ders, use_from, use_until in certificates
@@ -100,3 +107,14 @@ class PackedApplications(Sequence[Application]):
             catalog=catalog,
             organization=organization,
         )
+
+
+def outlines(applications: Iterable[Application]) -> Iterator[Outline]:
+    """All applications in outline, for those who go through many."""
+    if not isinstance(applications, PackedApplications):
+        for application in applications:
+            yield Outline(application.name, application.enabled, application.certificates)
+        return
+    for record in applications.records:
+        name, _, enabled, certificates, *_ = marshal.loads(record)  # noqa: S302 - written by pack
+        yield Outline(name, enabled, [outline(*certificate) for certificate in certificates])

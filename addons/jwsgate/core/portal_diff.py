@@ -1,12 +1,15 @@
 """What is different between two portals, by meaning: order, spelling and files do not count."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from .packed import PackedApplications
 from .portal import Application, Portal
 
-__all__ = ["Change", "PortalDiff", "diff_portals"]
+__all__ = ["Change", "PortalDiff", "diff_portals", "diff_steps"]
+
+_STEP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +72,51 @@ def _names(applications: Sequence[Application], most: int) -> str:
     return f" ({', '.join(names)}{', ...' if len(applications) > most else ''})"
 
 
-def _unlike(portal: Portal, other: Portal) -> list[Application]:
-    """The applications of a portal that are not the same in the other."""
-    mine, others = portal.applications, other.applications
-    if not isinstance(mine, PackedApplications) or not isinstance(others, PackedApplications):
-        return [application for application in mine if application not in others]
-    same = set(zip(others.records, map(_sorted, others.client_ids), strict=True))
-    return [
-        mine[number]
-        for number, key in enumerate(zip(mine.records, map(_sorted, mine.client_ids), strict=True))
-        if key not in same
-    ]
+def _keys(applications: Sequence[Application]) -> Iterator[Any]:
+    """What is equal when two applications are; whatever they are kept as."""
+    if isinstance(applications, PackedApplications):
+        return zip(applications.records, map(_sorted, applications.client_ids), strict=True)
+    return iter(applications)
 
 
-def _sorted(client_ids: Sequence[str]) -> tuple[str, ...]:
-    return tuple(client_ids) if len(client_ids) < 2 else tuple(sorted(client_ids))
+def _sorted(client_ids: str) -> str:
+    return "\n".join(sorted(client_ids.split("\n"))) if "\n" in client_ids else client_ids
+
+
+def _unlike(
+    applications: Sequence[Application], others: Sequence[Application]
+) -> Generator[None, None, list[Application]]:
+    """The applications that are not among the others."""
+    same = set()
+    for number, key in enumerate(_keys(others)):
+        same.add(key)
+        if number % _STEP == _STEP - 1:
+            yield
+    unlike = []
+    for number, key in enumerate(_keys(applications)):
+        if key not in same:
+            unlike.append(applications[number])
+        if number % _STEP == _STEP - 1:
+            yield
+    return unlike
 
 
 def _identity(application: Application) -> tuple[str, str, str]:
     return application.catalog, application.organization, application.name
 
 
-def diff_portals(before: Portal, after: Portal) -> PortalDiff:
-    """Compare two portals. An application is the same when it has a client ID in common, or else its names."""
-    old = {id(application): application for application in _unlike(before, after)}
+def diff_steps(before: Portal, after: Portal) -> Generator[None, None, PortalDiff]:
+    """As `diff_portals`, in steps of a few milliseconds, so that others can do something in between."""
+    here, there = before.applications, after.applications
+    if isinstance(here, PackedApplications) != isinstance(there, PackedApplications):
+        here, there = tuple(here), tuple(there)
+    found = yield from _unlike(here, there)
+    old = {id(application): application for application in found}
     by_client_id = {one: application for application in old.values() for one in application.client_ids}
     by_identity = {_identity(application): application for application in old.values()}
     added: list[Application] = []
     changed: list[Change] = []
-    for application in _unlike(after, before):
+    for application in (yield from _unlike(there, here)):
         former = _first(by_client_id.get(one) for one in application.client_ids) or by_identity.get(
             _identity(application)
         )
@@ -106,6 +125,16 @@ def diff_portals(before: Portal, after: Portal) -> PortalDiff:
         else:
             added.append(application)
     return PortalDiff(tuple(added), tuple(old.values()), tuple(changed))
+
+
+def diff_portals(before: Portal, after: Portal) -> PortalDiff:
+    """Compare two portals. An application is the same when it has a client ID in common, or else its names."""
+    steps = diff_steps(before, after)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # what the generator returns
 
 
 def _first(found: Iterable[Application | None]) -> Application | None:

@@ -97,7 +97,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -
         raise ProblemsFound(problems)
     for octets in references.octets:
         digest.update(octets)
-    return Snapshot(portal, router, digest.hexdigest()[:12])
+    return Snapshot(portal, router, digest.hexdigest()[:12], tuple(references.paths))
 
 
 def _reader(portal: Path, references: References) -> Callable[[str, str], str]:

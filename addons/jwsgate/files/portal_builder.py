@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from jwsgate.core.certificates import CertificateError, check_certificate
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
-from jwsgate.core.portal import ClientId, Portal
+from jwsgate.core.portal import Portal
 
 from .portal_shapes import ApplicationShape, CredentialShape, is_empty
 from .problems import Finding, Location, Unfit, path_text
@@ -26,6 +26,7 @@ type ReadReference = Callable[[str, str], str]
 """Reads the text of a file, given the document that refers to it and the name; raises `Unfit`."""
 
 _HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
+_ANY_TIME: Final = (None, None)
 _LIMITS: Final = ("state", "is_suspended")
 """Keys without which an application may do more."""
 _OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
@@ -79,7 +80,7 @@ class PortalBuilder:
         self._thorough = thorough
         self._file = ""
         self._records: list[bytes] = []
-        self._client_ids: list[tuple[ClientId, ...]] = []
+        self._client_ids: list[str] = []
         self._index: dict[bytes, int] = {}
         self._owners: dict[str, list[tuple[str, Location, int]]] = {}
         self._urls: list[object] = []
@@ -194,25 +195,12 @@ class PortalBuilder:
         if shape is None:
             return
         number = len(self._records)
-        found = [((*location, "client_id"), shape.client_id)] if shape.client_id else []
-        found += [
-            ((*location, "credentials", index, "client_id"), credential.client_id)
-            for index, credential in enumerate(shape.credentials or ())
-        ]
-        if isinstance(shape.app_credentials, list):
-            for index, item in enumerate(shape.app_credentials):
-                place: Location = (*location, "app_credentials", index)
-                # A snapshot may have URLs here in place of the credentials.
-                credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
-                if credential is not None:
-                    found.append(((*place, "client_id"), credential.client_id))
-        client_ids: list[ClientId] = []
-        if not self._thorough and len(found) > 1 and len({one for _, one in found}) < len(shape.credentials or ()):
-            raise Irregular
+        found = self._found_client_ids(shape, location)
+        client_ids: list[str] = []
         for place, client_id in found:
             self._claim(place, client_id, number)
             if client_id not in client_ids:
-                client_ids.append(ClientId(client_id))
+                client_ids.append(client_id)
         registrations = self._registrations(shape, location)
         self._records.append(
             pack(
@@ -225,10 +213,31 @@ class PortalBuilder:
                 self._organization(shape, number),
             )
         )
-        self._client_ids.append(tuple(client_ids))
+        self._client_ids.append("\n".join(client_ids))  # no client ID has a line break: see _claim
         self._urls.append(shape.url)
         if self._thorough:
             self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
+
+    def _found_client_ids(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, str]]:
+        """Every client ID that an application itself shows, with its place."""
+        own, credentials = shape.client_id, shape.credentials or ()
+        if not self._thorough and shape.app_credentials is None:
+            ids = [credential.client_id for credential in credentials]
+            if len(ids) > 1 and len(set(ids)) < len(ids):
+                raise Irregular
+            return [((), client_id) for client_id in ([own, *ids] if own and own not in ids else ids)]
+        found = [((*location, "client_id"), own)] if own else []
+        found += [
+            ((*location, "credentials", index, "client_id"), credential.client_id)
+            for index, credential in enumerate(credentials)
+        ]
+        for index, item in enumerate(shape.app_credentials if isinstance(shape.app_credentials, list) else ()):
+            place: Location = (*location, "app_credentials", index)
+            # A snapshot may have URLs here in place of the credentials.
+            credential = self._shape(CredentialShape, item, place) if isinstance(item, dict) else None
+            if credential is not None:
+                found.append(((*place, "client_id"), credential.client_id))
+        return found
 
     def _organization(self, shape: ApplicationShape, number: int) -> str:
         expanded = shape.consumer_org.get("name") if isinstance(shape.consumer_org, dict) else None
@@ -261,6 +270,9 @@ class PortalBuilder:
     def _registrations(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, Registration]]:
         entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
         place: Location = (*location, "application_public_certificate_entry")
+        if file is None and shape.application_public_certificates is None and shape.window == _ANY_TIME:
+            registration = self._from_entry(entry, place)  # as nearly always
+            return [] if registration is None else [(place, registration)]
         file_place: Location = (*location, "application_public_certificate_file")
         if entry and file:
             self._find(file_place, "stands beside application_public_certificate_entry", "keep one of the two")
@@ -268,7 +280,7 @@ class PortalBuilder:
         if is_empty(window):
             self._find((*location, "application_public_certificate_not_after"), "is before not_before", "exchange them")
         found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
-        if window != (None, None):
+        if window != _ANY_TIME:
             found = [(place, one and Registration(one.ders, *window)) for place, one in found]
         for index, further in enumerate(shape.application_public_certificates or ()):
             place = (*location, "application_public_certificates", index)
@@ -330,9 +342,9 @@ class PortalBuilder:
             number = numbers.get(_plain_path(shape.app_url), -1)
             if number < 0:
                 self.orphans.append((file, location, shape.client_id))
-            elif shape.client_id not in self._client_ids[number]:
+            elif shape.client_id not in (own := self._client_ids[number].splitlines()):
                 self._claim((*location, "client_id"), shape.client_id, number)
-                self._client_ids[number] += (ClientId(shape.client_id),)
+                self._client_ids[number] = "\n".join([*own, shape.client_id])
                 if self._thorough:
                     self.origins[number].credentials.append((file, (*location, "client_id"), shape.client_id))
 

@@ -1,8 +1,10 @@
 """Reads portal exports, policies, what they refer to, and TLS files, as octets; all of them are opened here."""
 
+import fcntl
 import os
+import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +12,18 @@ from .documents import MAX_OCTETS
 from .portal_file import Source
 from .problems import Problem, ProblemsFound, Unfit
 
-__all__ = ["References", "portal_folder", "portal_sources", "read_named", "read_octets"]
+__all__ = [
+    "FilesState",
+    "References",
+    "is_being_written",
+    "portal_folder",
+    "portal_sources",
+    "read_named",
+    "read_octets",
+    "size_of",
+    "state_of",
+    "state_of_folders",
+]
 
 _MAX_REFERENCE_OCTETS: Final = 65536
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -73,13 +86,15 @@ def read_named(path: Path, limit: int) -> bytes:
 
 
 class References:
-    """Reads the files that documents refer to, and remembers their octets for the revision."""
+    """Reads the files that documents refer to, and remembers them, and their octets for the revision."""
 
     def __init__(self) -> None:
         self.octets: list[bytes] = []
+        self.paths: list[str] = []
 
     def read(self, base: Path, name: str, limit: int = _MAX_REFERENCE_OCTETS) -> bytes:
         """Raises `Unfit`."""
+        self.paths.append(str(base.parent / name))
         try:
             octets = _read_regular(base.parent / name, limit)
         except (OSError, ValueError) as error:
@@ -161,3 +176,62 @@ def portal_sources(portal: Path) -> tuple[list[Source], list[Problem]]:
         message, remedy = "holds no .yaml, .yml or .json file", "put the portal exports here"
         problems.append(Problem(str(portal), 0, 0, "(folder)", message, remedy))
     return sources, problems
+
+
+def _state(path: str | Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - takes what no Path can be made of
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _named_files(portal: Path, policies: Iterable[Path]) -> list[Path]:
+    return [*(_files_of(portal, []) if _is_folder(portal) else [portal]), *policies]
+
+
+type FilesState = list[tuple[str, object]]
+
+
+def state_of(portal: Path, policies: Sequence[Path], references: Iterable[str]) -> FilesState:
+    """Another value when one of these files may have changed, by whatever way they were put there."""
+    files: list[str | Path] = [*_named_files(portal, policies), *references]
+    return [(str(path), _state(path)) for path in files]
+
+
+def state_of_folders(portal: Path, policies: Iterable[Path]) -> FilesState:
+    """Another value when a file came into one of the folders that these files are in, or went."""
+    folders = {path.parent for path in _named_files(portal, policies)} | {portal_folder(portal)}
+    return [(str(folder), _state(folder)) for folder in sorted(folders)]
+
+
+def size_of(portal: Path, policies: Iterable[Path]) -> int:
+    """How many octets these files have together."""
+    return sum(found[2] for path in _named_files(portal, policies) if (found := _state(path)) is not None)
+
+
+def is_being_written(portal: Path, policies: Iterable[Path]) -> bool:
+    """Whether somebody has one of these files open for writing, as far as the system tells.
+
+    It tells through read leases (fcntl(2)), which it gives to the files' owner and to root only, and not on every
+    file system.
+    """
+    return any(_has_writer(path) for path in _named_files(portal, policies))
+
+
+def _has_writer(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return False
+    try:
+        # Whoever opens the file while the lease is there has this process told so by a signal, which else would end it.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)  # and the lease goes with it
+    return False

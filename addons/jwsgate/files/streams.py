@@ -21,6 +21,7 @@ type Unit = tuple[Location, Any]
 """A value at the top of a document, or an item of a list there, with its location."""
 
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BLANKS: Final = frozenset(" \t\r\n")
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
 # Escapes can spell what a search in the octets does not find; those are looked at one by one.
 _PRIVATE_KEY: Final = re.compile(rb"PRIVATE(?:\s|\\.)*+KEY", re.DOTALL)
@@ -209,11 +210,11 @@ class _Json:
 
     def peek(self) -> str:
         """The next character that is not blank; empty at the end."""
-        index = self._index
-        if self._text[index : index + 1] in " \t\r\n":
-            match = _BLANK.match(self._text, index)
-            self._index = index = match.end() if match else index
-        return self._text[index : index + 1]
+        found = self._text[self._index : self._index + 1]
+        if found in _BLANKS and (match := _BLANK.match(self._text, self._index)):
+            self._index = match.end()
+            found = self._text[self._index : self._index + 1]
+        return found
 
     def take(self, characters: str) -> str:
         """The next character, which must be one of those."""
@@ -274,9 +275,8 @@ def _json_items(json_text: _Json, location: Location) -> Iterator[Unit]:
         json_text.take("]")
         yield location, []
         return
-    index = 0
-    while True:
+    yield (*location, 0), json_text.value()
+    index = 1
+    while json_text.take(",]") == ",":
         yield (*location, index), json_text.value()
         index += 1
-        if json_text.take(",]") == "]":
-            return

@@ -1,0 +1,306 @@
+"""Changed files while the gate runs: taken up when they are good, and never a wrong decision until then."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import material
+from e2e import gates
+from e2e.estate import write_files
+from e2e.gates import Door, Gate
+from e2e.http_client import Header, exchange
+from e2e.upstream import RecordingUpstream
+
+pytestmark = pytest.mark.e2e
+
+KEYS = {name: material.private_key("p256", name) for name in ("stays", "goes", "comes", "disabled", "suspended")}
+POLICY = "routes: [{path: /**}]\n"
+
+
+def application(name: str, **fields: str) -> material.Application:
+    """An application whose client ID is its name."""
+    return material.Application(name, (name,), material.certificate(KEYS[name], name), fields=fields)
+
+
+DISABLED = material.Application("disabled", ("disabled",), material.certificate(KEYS["disabled"]), "disabled")
+BEFORE = material.portal_yaml([application("stays"), application("goes"), DISABLED])
+AFTER = material.portal_yaml([application("stays"), application("comes"), DISABLED])
+ALLOWED_BEFORE, ALLOWED_AFTER = {"stays", "goes"}, {"stays", "comes"}
+
+
+def allowed(port: int) -> set[str]:
+    """The clients that the gate lets pass just now."""
+    passed = set()
+    for name, key in KEYS.items():
+        headers: list[Header] = [("X-IBM-Client-Id", name), ("jwt", material.jws(key))]
+        if exchange(port, "GET", f"/{name}", headers).status == 200:
+            passed.add(name)
+    return passed
+
+
+@contextmanager
+def serving(
+    door: Door, home: Path, upstream: RecordingUpstream, folder: Path, portal: Path, *options: str
+) -> Iterator[Gate]:
+    """A gate with a portal and a policy that lets every good JWS pass."""
+    policy = folder / "policy.yaml"
+    policy.write_text(POLICY)
+    with gates.running(
+        lambda port: gates.command(
+            door, upstream=upstream.url, port=port, portal=portal, policy=policy, options=options
+        ),
+        env=gates.environment(home),
+        directory=folder,
+        name=door,
+    ) as gate:
+        yield gate
+        assert gate.process.poll() is None
+    assert "Traceback" not in gate.log()
+
+
+def replace(path: Path, text: str) -> None:
+    """As careful programs write."""
+    new = path.with_name(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def write_over(path: Path, text: str) -> None:
+    """As most programs write."""
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("write", [replace, write_over])
+def test_changed_file(
+    door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    """However it was written, it is in force soon, with one line that says what is different."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    with serving(door, home, upstream, tmp_path, portal) as gate:
+        assert allowed(gate.port) == ALLOWED_BEFORE
+        write(portal, AFTER)
+        gate.wait_for_log("1 added (comes), 1 removed (goes)")
+        assert allowed(gate.port) == ALLOWED_AFTER
+        write(portal, AFTER.replace("state: enabled", "state: disabled", 1))
+        gate.wait_for_log("1 changed (stays)")
+        assert allowed(gate.port) == {"comes"}
+        # Comments change nothing that anybody needs to hear of.
+        write(portal, "# hello\n" + AFTER)
+        gate.wait_for_log("1 changed (stays)", count=2)
+        assert allowed(gate.port) == ALLOWED_AFTER
+
+
+def test_config_map(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Kubernetes changes a hidden link, and the file's own link stays as it is; a folder of exports likewise."""
+    mount = tmp_path / "mount"
+    for name, text in (("..1", BEFORE), ("..2", AFTER)):
+        (mount / name).mkdir(parents=True)
+        (mount / name / "portal.yaml").write_text(text)
+    (mount / "..data").symlink_to("..1")
+    (mount / "portal.yaml").symlink_to("..data/portal.yaml")
+    for portal in (mount, mount / "portal.yaml"):
+        with serving(door, home, upstream, tmp_path, portal) as gate:
+            before = allowed(gate.port)
+            target = "..2" if before == ALLOWED_BEFORE else "..1"
+            (mount / "..data_tmp").symlink_to(target)
+            (mount / "..data_tmp").replace(mount / "..data")
+            gate.wait_for_log("1 added")
+            assert allowed(gate.port) == (ALLOWED_AFTER if target == "..2" else ALLOWED_BEFORE)
+
+
+def test_folder(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Files that come into a folder, or go from it, count; so does a certificate that a file refers to."""
+    portal = tmp_path / "portal"
+    portal.mkdir()
+    (portal / "a.yaml").write_text(material.portal_yaml([application("stays")]))
+    with serving(door, home, upstream, tmp_path, portal) as gate:
+        assert allowed(gate.port) == {"stays"}
+        more = portal / "org" / "b.json"
+        more.parent.mkdir()
+        more.write_text(
+            json.dumps([{"title": "comes", "client_id": "comes", "application_public_certificate_file": "c.pem"}])
+        )
+        gate.wait_for_log("names 'c.pem', which does not exist")
+        assert allowed(gate.port) == {"stays"}
+        (more.parent / "c.pem").write_text(material.certificate(KEYS["goes"]))
+        gate.wait_for_log("1 added (comes)")
+        assert allowed(gate.port) == {"stays"}, "the key is another one's"
+        (more.parent / "c.pem").write_text(material.certificate(KEYS["comes"]))
+        gate.wait_for_log("1 changed (comes)")
+        assert allowed(gate.port) == ALLOWED_AFTER
+        more.unlink()
+        gate.wait_for_log("1 removed (comes)")
+        assert allowed(gate.port) == {"stays"}
+
+
+def test_policy(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Policies are watched as well."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    with serving(door, home, upstream, tmp_path, portal) as gate:
+        assert allowed(gate.port) == ALLOWED_BEFORE
+        replace(tmp_path / "policy.yaml", "routes: [{path: /goes}]\n")
+        gate.wait_for_log("no application changed")
+        assert allowed(gate.port) == {"goes"}
+
+
+BAD = {
+    "syntax": "results: [",
+    "empty": "",
+    "no-export": "routes: []\n",
+    "bad-state": AFTER.replace("state: enabled", "state: on", 1),
+    "bad-certificate": AFTER.replace("BEGIN CERTIFICATE", "BEGIN PUBLIC KEY", 1),
+    "bomb": "[" * 100_000,
+    "bomb-large": "\n" + "[" * 1_000_000,
+    "not-utf-8": "\udcff",
+}
+
+
+def test_bad_files_change_nothing(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """The last good state stays, and the log says why; once mended, the file is taken up."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    with serving(door, home, upstream, tmp_path, portal) as gate:
+        for count, text in enumerate(BAD.values(), 1):
+            new = tmp_path / ".new"
+            new.write_bytes(text.encode("utf-8", "surrogateescape"))
+            new.replace(portal)
+            gate.wait_for_log("not reloaded, revision", count)
+            assert allowed(gate.port) == ALLOWED_BEFORE
+        portal.unlink()
+        gate.wait_for_log("does not exist (check the path)")
+        assert allowed(gate.port) == ALLOWED_BEFORE
+        portal.write_text(AFTER)
+        gate.wait_for_log("1 added (comes), 1 removed (goes)")
+        assert allowed(gate.port) == ALLOWED_AFTER
+
+
+def large(*named: str) -> str:
+    """An export that is read in a process of its own: many applications, and those named."""
+    crowd = [material.Application(f"app-{number}", (f"id-{number}",), "") for number in range(2000)]
+    return material.portal_yaml([*crowd, *map(application, named), DISABLED])
+
+
+def test_large_file(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """The same for files that are read in a process of its own, with a signing key in the policy; a fault of that
+    process is one line of the log."""
+    policy = "routes:\n  - path: /**\n  - {path: /sign, sign: {key: demo-client.key, issuer: i, audience: a}}\n"
+    files = write_files(tmp_path, large("stays", "goes"), policy)
+    with gates.running(
+        lambda port: gates.command(door, upstream=upstream.url, port=port, portal=files.portal, policy=files.policy),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name=door,
+    ) as gate:
+        assert allowed(gate.port) == ALLOWED_BEFORE
+        replace(files.portal, large("stays", "comes"))
+        gate.wait_for_log("1 added (comes), 1 removed (goes)", seconds=30)
+        assert allowed(gate.port) == ALLOWED_AFTER
+        signed = exchange(gate.port, "POST", "/sign", [("X-IBM-Client-Id", "stays")], b"{}")
+        assert signed.body.count(b".") == 2
+        replace(files.portal, large("stays", "comes").replace("state: enabled", "state: on", 1))
+        gate.wait_for_log("is not one of the known values", seconds=30)
+        assert allowed(gate.port) == ALLOWED_AFTER
+
+
+def test_not_watched(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Without watching, files are read when SIGHUP asks for it."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    with serving("jwsgate run", home, upstream, tmp_path, portal, "jwsgate_watch=false") as gate:
+        replace(portal, AFTER)
+        time.sleep(1)
+        assert allowed(gate.port) == ALLOWED_BEFORE
+        gate.process.send_signal(signal.SIGHUP)
+        gate.wait_for_log("1 added (comes), 1 removed (goes)")
+        assert allowed(gate.port) == ALLOWED_AFTER
+
+
+def test_cut_at_two_hundred_places(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Whatever a truncated file means, nobody gets in who may not by the whole one; and a complete one works again."""
+    good = [application(name, is_suspended="false") for name in ("stays", "goes")]
+    # The limits stand at the end of an application, where a cut takes them off first.
+    limited = f"""\
+  - name: suspended
+    client_id: suspended
+    application_public_certificate_entry: |
+{textwrap.indent(material.certificate(KEYS["suspended"]), "      ")}\
+    state: enabled
+    is_suspended: true
+"""
+    whole = material.portal_yaml(good).partition("\n")[2] + limited
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(whole)
+    octets = whole.encode()
+    places = random.Random(5).sample(range(len(octets)), 200)
+    with serving("jwsgate run", home, upstream, tmp_path, portal, "jwsgate_watch=false") as gate:
+        before = allowed(gate.port)
+        assert before == {"stays", "goes"}
+        taken_up = 0
+        for count, length in enumerate(places, 1):
+            portal.write_bytes(octets)
+            os.truncate(portal, length)
+            gate.process.send_signal(signal.SIGHUP)
+            gate.wait_for_log("reloaded, revision", count)
+            passed = allowed(gate.port)
+            assert passed <= {"stays", "goes"}, (length, passed)
+            last_line = [line for line in gate.log().splitlines() if "reloaded, revision" in line][-1]
+            if "not reloaded" in last_line:
+                assert passed == before, length
+            else:
+                taken_up += 1
+            before = passed
+        portal.write_bytes(octets)
+        gate.process.send_signal(signal.SIGHUP)
+        gate.wait_for_log("reloaded, revision", 201)
+        assert allowed(gate.port) == {"stays", "goes"}
+        assert taken_up < 10
+        assert not any(b"suspended" in request.target for request in upstream.requests)
+
+
+@pytest.mark.parametrize("total", [True, False], ids=["with-total", "without-total"])
+def test_written_slowly(home: Path, upstream: RecordingUpstream, tmp_path: Path, total: bool) -> None:
+    """While a file is being written, every decision is by the old state; then by the new one; never by a part."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    new = AFTER if total else AFTER.partition("\n")[2]
+    with serving("jwsgate run", home, upstream, tmp_path, portal) as gate:
+        seen: list[set[str]] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                seen.append(allowed(gate.port))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            with portal.open("w") as file:
+                for line in new.splitlines(keepends=True):
+                    file.write(line)
+                    file.flush()
+                    time.sleep(0.06)
+                time.sleep(1)
+                held = len(seen)
+            gate.wait_for_log("1 added (comes), 1 removed (goes)")
+            time.sleep(0.3)
+        finally:
+            done.set()
+            asking.join()
+        assert held > 10
+        # A decision of `allowed` is a handful of requests, between which the new state may come into force.
+        assert all(passed == ALLOWED_BEFORE for passed in seen[:held])
+        assert seen[-1] == ALLOWED_AFTER
+        assert all(passed - {"stays"} <= {"goes", "comes"} and "stays" in passed for passed in seen)
