@@ -25,7 +25,7 @@ import material
 from e2e import gates
 from e2e.estate import ED25519, KEYS, RSA, Files, applications, credentials, write_files
 from e2e.gates import Door, Gate
-from e2e.http_client import Connection, Header, NoResponse, exchange, request_octets
+from e2e.http_client import Connection, Header, NoResponse, exchange, h2_exchange, request_octets
 from e2e.upstream import RecordingUpstream
 from material import Application
 
@@ -358,6 +358,21 @@ def test_other_addon(meddled: tuple[Gate, Path], upstream: RecordingUpstream, na
     token = good_token()
     assert send(gate.port, good(token)) == 200
     assert upstream.only_request().values("jwt") == [token.encode()]
+
+
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_other_addon_changes_the_client_id(
+    meddled: tuple[Gate, Path], upstream: RecordingUpstream, protocol: str
+) -> None:
+    """A header changed after the first hook is decided anew, over HTTP/2 too, where a body might yet have come."""
+    gate, place = meddled
+    place.write_text(f'def request(flow): flow.request.headers["X-IBM-Client-Id"] = "{RSA}"\n')
+    ask = h2_exchange if protocol == "h2" else exchange
+    headers = [(name.lower(), value) for name, value in credentials(ED25519, good_token())]
+    response = ask(gate.port, "GET", GOOD, headers)
+    place.write_text("")
+    assert response.status == 500
+    upstream.assert_no_request()
 
 
 # mitmweb

@@ -148,6 +148,7 @@ class JwsGate:
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
         # Flows that came from a client. `flow.live` says so too, but other add-ons can set it.
         self.watched: WeakSet[http.HTTPFlow] = WeakSet()
+        self.bodyless: WeakSet[http.HTTPFlow] = WeakSet()
 
     # Options
 
@@ -305,8 +306,8 @@ class JwsGate:
         if not isinstance(decision, Allowed) or not isinstance(decision.route.action, Forward) or flow.intercepted:
             return None
         request = flow.request
-        # HTTP/2 and 3 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
-        unknown = (request.is_http2 or request.is_http3) and http_layer_of(flow.client_conn) is not None
+        # HTTP/2 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
+        unknown = request.is_http2 and http_layer_of(flow.client_conn) is not None and flow not in self.bodyless
         if not _is_large(request.data.headers.fields, unknown=unknown):
             return None
         return self._release(flow, record, decision, flow.response)

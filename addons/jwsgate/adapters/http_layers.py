@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Generator
 from typing import Any, Final, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import h2.errors
 import h2.events
@@ -72,6 +72,8 @@ class Gatekeeper(Protocol):
 
     max_header_octets: int
     header_seconds: float
+    bodyless: WeakSet[http.HTTPFlow]
+    """HTTP/2 requests that end with their headers, which nothing in the headers tells."""
 
     def answers_early(self, flow: http.HTTPFlow) -> bool:
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
@@ -227,6 +229,8 @@ class GateHttpStream(HttpStream):
                 command = steps.send(reply)
             except StopIteration:
                 return
+            if isinstance(command, HttpRequestHeadersHook) and event.end_stream and event.request.is_http2:
+                self._gate.bodyless.add(self.flow)
             reply = yield command
             if (
                 isinstance(command, HttpRequestHeadersHook)
