@@ -120,7 +120,6 @@ def test_rules(tmp_path: Path, applications: list[dict[str, Any]], rule: str, pa
         pytest.param("results: [", "syntax", id="syntax"),
         pytest.param("results: [&x {}]\n", "syntax", id="anchor"),
         pytest.param("total_results: 5\nresults: []\n", "portal-incomplete", id="pages"),
-        pytest.param("results:\n  - name: a", "portal-incomplete", id="cut"),
         pytest.param(None, "file-unreadable", id="no-file"),
     ],
 )
@@ -130,6 +129,14 @@ def test_rules_of_files(tmp_path: Path, text: str | None, rule: str) -> None:
     if text is not None:
         path.write_text(text)
     assert [finding.rule.name for finding in found(path) if finding.rule.level == "error"] == [rule]
+
+
+@pytest.mark.parametrize("text", ["results:\n  - name: a", "results:\n  - {state: enabled}\n  - name: b\n"])
+def test_an_export_that_may_be_cut_short(tmp_path: Path, text: str) -> None:
+    """A warning, for it may as well be whole."""
+    path = tmp_path / "portal.yaml"
+    path.write_text(text)
+    assert "portal-cut-short" in {finding.rule.name for finding in found(path) if finding.rule.level == "warning"}
 
 
 def test_disabled_applications_may_be_without(tmp_path: Path) -> None:

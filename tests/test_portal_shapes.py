@@ -355,43 +355,62 @@ def test_empty_folder(tmp_path: Path) -> None:
 # Files that were cut short
 
 
-def cut_export() -> str:
+def cut_export() -> bytes:
     """An export as YAML whose limits stand at the end of each application."""
     limited = [application(n, client_id=f"c{n}") for n in range(3)]
     for one in limited:
         del one["state"]
         one |= {"state": "disabled", "is_suspended": True}
-    return yaml.safe_dump({"results": limited}, sort_keys=False)
+    return yaml.safe_dump({"results": limited}, sort_keys=False).encode()
 
 
-def test_a_cut_never_enables(tmp_path: Path) -> None:
-    """Cut at whichever octet, no application can do more than in the whole."""
-    whole = cut_export().encode()
-    path = tmp_path / "apps.yaml"
-    start = whole.index(b"application-2")
-    for length in range(start, len(whole)):
-        path.write_bytes(whole[:length])
-        portal, _ = load(tmp_path)
+def test_a_cut_never_enables() -> None:
+    """Cut at whichever octet, no application can do more than in the whole; and half a client ID is nobody's."""
+    whole = cut_export()
+    for length in range(whole.index(b"application-2"), len(whole)):
+        portal, _ = build_portal([Source("apps.yaml", whole[:length])], no_reference, wary=True)
         enabled = [] if portal is None else [found.name for found in portal.applications if found.enabled]
         assert (length, enabled) == (length, [])
+        assert (length, set() if portal is None else set(portal.index) - {b"c0", b"c1", b"c2"}) == (length, set())
 
 
-def test_a_cut_line_is_told(tmp_path: Path) -> None:
-    """Half a client ID is another client ID."""
-    (tmp_path / "apps.yaml").write_text("results:\n  - client_id: 479b3df9-380e\n    name: a")
-    _, (problem,) = load(tmp_path)
-    assert (problem.line, problem.column, problem.message) == (
-        3,
-        12,
-        "ends in the middle of a line: the file may have been cut short",
-    )
+DOUBTFUL: list[Any] = [
+    pytest.param(
+        "results:\n  - client_id: 479b3df9-380e\n    name: a",
+        (3, 12, "(file)", "ends in the middle of a line: the file may have been cut short", "end it with a line break"),
+        id="line",
+    ),
+    pytest.param(
+        "results:\n  - {name: a, state: enabled}\n  - name: b\n",
+        (
+            3,
+            5,
+            "results[1]",
+            "has no state, which all others have: the file may have been cut short",
+            "complete the file, or write state: here",
+        ),
+        id="limit",
+    ),
+]
 
 
-def test_missing_limit_of_the_last_application_is_told(tmp_path: Path) -> None:
-    """What all the others say, the last one lost."""
-    (tmp_path / "apps.yaml").write_text("results:\n  - {name: a, state: enabled}\n  - name: b\n")
-    _, (problem,) = load(tmp_path)
-    assert (problem.path, problem.remedy) == ("results[1]", "complete the file, or write state: here")
+@pytest.mark.parametrize(("text", "expected"), DOUBTFUL)
+def test_what_may_be_cut_short(tmp_path: Path, text: str, expected: tuple[int, int, str, str, str]) -> None:
+    """People write so as well, so that it counts only where the file looked whole before."""
+    (tmp_path / "apps.yaml").write_text(text)
+    assert good(tmp_path).may_be_cut
+    portal, (problem,) = build_portal([Source("apps.yaml", text.encode())], no_reference, wary=True)
+    assert portal is None
+    assert expected == (problem.line, problem.column, problem.path, problem.message, problem.remedy)
+
+
+@pytest.mark.parametrize(
+    "text", ["results: [{name: a}]", '{"results": [{"name": "a", "state": "enabled"}, {"name": "b"}]}', "results: []\n"]
+)
+def test_what_is_whole(tmp_path: Path, text: str) -> None:
+    """Where the syntax tells that the end is there, nobody doubts it."""
+    (tmp_path / "apps.yaml").write_text(text)
+    assert not good(tmp_path).may_be_cut
 
 
 # JSON is JSON

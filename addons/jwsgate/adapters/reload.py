@@ -58,7 +58,7 @@ class ReadingFailed(Exception):
     """The process that read the files came to no result."""
 
 
-async def read_apart(portal: Path, policies: list[Path]) -> Snapshot:
+async def read_apart(portal: Path, policies: list[Path], *, wary: bool) -> Snapshot:
     """Read a snapshot in a process of its own.
 
     Raises:
@@ -77,7 +77,7 @@ async def read_apart(portal: Path, policies: list[Path]) -> Snapshot:
     try:
         if process.stdin is None or process.stdout is None:
             raise ReadingFailed("has no pipes")
-        process.stdin.write(order(portal, policies, time.time()))
+        process.stdin.write(order(portal, policies, time.time(), wary=wary))
         async with asyncio.timeout(_READING_SECONDS):
             while assembly.snapshot is None:
                 length = int.from_bytes(await process.stdout.readexactly(LENGTH_OCTETS))
@@ -138,6 +138,8 @@ class Reloader:
                 self._fail(type(error).__name__)
 
     async def _look(self, asked: bool) -> None:
+        if self._target.snapshot is None:
+            return  # nothing was in force yet, so that there is nothing to go by
         started = time.perf_counter()
         paths = self._target.paths
         folders = await asyncio.to_thread(state_of_folders, *paths)
@@ -175,9 +177,11 @@ class Reloader:
         return state
 
     async def _read(self, portal: Path, policies: list[Path]) -> Snapshot:
+        # An export that never looked whole does not have to look so now.
+        wary = self._target.snapshot is not None and not self._target.snapshot.portal.may_be_cut
         if await asyncio.to_thread(size_of, portal, policies) <= _SMALL_OCTETS:
-            return await asyncio.to_thread(load_snapshot, portal, policies, time.time())
-        return await read_apart(portal, policies)
+            return await asyncio.to_thread(load_snapshot, portal, policies, time.time(), wary=wary)
+        return await read_apart(portal, policies, wary=wary)
 
     def _fail(self, why: str, *, again: bool = False) -> None:
         self._told("refused")

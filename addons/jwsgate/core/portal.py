@@ -40,6 +40,9 @@ class Portal:
     index: Mapping[bytes, int] = field(default_factory=dict, repr=False, compare=False)
     """Where the application of each client ID stands; made if not given."""
 
+    may_be_cut: bool = field(default=False, compare=False)
+    """Whether a file of it looks as if its end were missing, though what there is of it is good."""
+
     def __post_init__(self) -> None:
         if not self.index:
             index = {

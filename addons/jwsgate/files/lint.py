@@ -40,7 +40,8 @@ RULES: Final = {
         Rule("syntax", "error", "a file is no strict YAML or JSON"),
         Rule("private-key", "error", "a private key stands in the export"),
         Rule("policy", "error", "a policy cannot be used"),
-        Rule("portal-incomplete", "error", "an export has fewer applications than it says, or was cut short"),
+        Rule("portal-incomplete", "error", "an export has fewer applications than it says"),
+        Rule("portal-cut-short", "warning", "an export looks as if its end were missing"),
         Rule("client-id", "error", "a client ID is missing, repeated or cannot be sent"),
         Rule("certificate-unusable", "error", "what is registered is no certificate, or too weak a one"),
         Rule("portal-shape", "error", "a value of an export cannot be"),
@@ -84,7 +85,7 @@ def _rule_of(problem: Problem, is_policy: bool) -> str:
         return "syntax"
     if is_policy:
         return "policy"
-    if "cut short" in message and ("file" in message or problem.path == "total_results"):
+    if problem.path == "total_results":
         return "portal-incomplete"
     if "application_public_certificate" in problem.path:
         return "certificate-unusable"
@@ -221,6 +222,8 @@ def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -
         LintFinding(RULES[_rule_of(problem, problem.file in names)], problem, _name_of(reading, problem))
         for problem in sorted(set(problems))
     ]
+    for problem in () if reading is None else reading.doubts:
+        found.append(LintFinding(RULES["portal-cut-short"], problem, _name_of(reading, problem)))
     if reading is not None and len(reading.builder.origins) == len(reading.portal.applications):
         linter = _PortalLint(reading, now, days)
         linter.run()

@@ -144,8 +144,6 @@ class PortalBuilder:
         for key in _LIMITS:
             if said[key] == said[""] - 1 and key not in last:
                 location = (*location[:-1], count - 1)
-                if not self._thorough:
-                    raise Irregular
                 message = f"has no {key}, which all others have: the file may have been cut short"
                 self.cut.setdefault(file, []).append((location, message, f"complete the file, or write {key}: here"))
 
@@ -369,4 +367,4 @@ class PortalBuilder:
                 if name := self._organizations.get(_plain_path(url)):
                     self._records[number] = with_organization(self._records[number], name)
         applications = PackedApplications(self._records, self._client_ids, keep_chains=self._keep_chains)
-        return Portal(applications, self._index)
+        return Portal(applications, self._index, may_be_cut=bool(self.cut))

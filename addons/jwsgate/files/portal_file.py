@@ -7,7 +7,7 @@ what the toolkit prints; a portal is one file or several. Applications and crede
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from jwsgate.core.certificates import holds_private_key
@@ -39,6 +39,8 @@ class PortalReading:
     portal: Portal
     documents: dict[str, Document]
     problems: list[Problem]
+    doubts: list[Problem]
+    """What looks as if the end of a file were missing, though what there is of it is good."""
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
@@ -81,6 +83,7 @@ def read_thoroughly(
     builder = PortalBuilder(read_reference, keep_chains=keep_chains, thorough=True)
     documents: dict[str, Document] = {}
     problems: list[Problem] = []
+    doubts: list[Problem] = []
     for source in sources:
         try:
             document = read_document(source.file, source.octets)
@@ -94,8 +97,9 @@ def read_thoroughly(
         found = builder.findings.get(file, [])
         found += _findings_of_document(document, found)
         own = [*document.problems, *document.problem_list(found)]
-        problems += own or [*document.problem_list(builder.cut.get(file, [])), *_unfinished(document)]
-    return PortalReading(builder, portal, documents, problems)
+        problems += own
+        doubts += [*document.problem_list(builder.cut.get(file, [])), *_unfinished(document)]
+    return PortalReading(builder, replace(portal, may_be_cut=bool(doubts)), documents, problems, doubts)
 
 
 @contextlib.contextmanager
@@ -111,20 +115,26 @@ def _no_collection() -> Iterator[None]:
 
 
 def build_portal(
-    sources: Sequence[Source], read_reference: ReadReference, *, keep_chains: bool = False
+    sources: Sequence[Source], read_reference: ReadReference, *, keep_chains: bool = False, wary: bool = False
 ) -> tuple[Portal | None, list[Problem]]:
-    """The portal of some files, or every problem in them. `keep_chains` keeps what a CA check needs."""
+    """The portal of some files, or every problem in them. `keep_chains` keeps what a CA check needs; to be `wary`
+    takes it for a problem when a file looks as if its end were missing.
+    """
     builder = PortalBuilder(read_reference, keep_chains=keep_chains)
     try:
         with _no_collection():
             for source in sources:
-                if not is_closed(source.octets):
-                    raise Irregular
                 units, may_be_cut = stream(source.file, source.octets)
                 builder.add(source.file, units, may_be_cut=may_be_cut)
-            return builder.portal(), []
+            portal = builder.portal()
+        if not all(is_closed(source.octets) for source in sources):
+            portal = replace(portal, may_be_cut=True)
+        if not (wary and portal.may_be_cut):
+            return portal, []
     except Irregular:
-        del builder
+        pass
+    del builder
     # Something is wrong, or unusual. The second reading is the one that decides, and explains.
     reading = read_thoroughly(sources, read_reference, keep_chains=keep_chains)
-    return (None if reading.problems else reading.portal), reading.problems
+    problems = reading.problems + (reading.doubts if wary else [])
+    return (None if problems else reading.portal), problems
