@@ -80,7 +80,7 @@ WARNED: list[Any] = [
     pytest.param([app("a", SOON)], "certificate-expires-soon", "entry", id="soon"),
     pytest.param([app("a", LATER)], "certificate-not-yet-valid", "entry", id="later"),
     pytest.param([app("a", None)], "certificate-missing", "results[0]", id="missing"),
-    pytest.param([app("a", "")], "certificate-missing", "results[0]", id="empty"),
+    pytest.param([app("a", "")], "certificate-missing", "results[0].application_public", id="empty"),
     pytest.param([app("a"), app("b")], "certificate-shared", "results[1]", id="shared"),
     pytest.param([app("a", special_certificate(sha1=True))], "certificate-sha1", "entry", id="sha1"),
     pytest.param([app("a", special_certificate(ca=True))], "certificate-of-ca", "entry", id="ca"),

@@ -147,8 +147,7 @@ class _PortalLint:
             self._tell(origin.file, "client-id-missing", origin.location, message, "add a credential, or export it too")
         pairs = [*zip(application.certificates, origin.registrations, strict=True)]
         if not pairs:
-            message = "has no certificate registered: its requests are refused"
-            self._tell(origin.file, "certificate-missing", origin.location, message, "register its certificate")
+            self._without_certificate(origin)
             return
         valid = [certificate for certificate, _ in pairs if self._now <= certificate.not_after]
         last = max(valid, key=lambda certificate: certificate.not_after, default=None)
@@ -167,6 +166,17 @@ class _PortalLint:
             message = f"is not valid before {_until(min(certificate.not_before for certificate in valid))}"
             remedy = "register one that is valid now as well"
             self._tell(origin.file, "certificate-not-yet-valid", pairs[0][1][0], message, remedy)
+
+    def _without_certificate(self, origin: Origin) -> None:
+        # What the portal's text area was left as: nobody has been there, or somebody emptied it.
+        value: Any = self._reading.documents[origin.file].data
+        for step in origin.location:
+            value = value[step]
+        entry = "application_public_certificate_entry"
+        location, message = origin.location, "has no certificate registered: its requests are refused"
+        if value.get(entry) is not None:
+            location, message = (*location, entry), "is empty: requests of the application are refused"
+        self._tell(origin.file, "certificate-missing", location, message, "register its certificate")
 
     def _certificate(self, application: Application, file: str, place: Location, registration: Registration) -> None:
         certificate = x509.load_der_x509_certificate(registration.ders[0])
