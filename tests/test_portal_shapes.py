@@ -121,6 +121,10 @@ SHAPES: dict[str, Mapping[str, Any]] = {
         "e-empty": {"total_results": 0, "results": []},
         "f-credential": credential(),
     },
+    "folder-without-app-url": {
+        "apps": {"results": [application()]},
+        "credentials": {"total_results": 1, "results": [relative(inline())]},
+    },
     "list": {"apps": [application(credentials=[inline()])]},
     "toolkit-get": {"app": application(credentials=[inline()])},
 }

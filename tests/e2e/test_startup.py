@@ -163,7 +163,7 @@ BAD_FILES: list[object] = [
         [("portal.yaml", 1, r"results", r""), ("policy.yaml", 1, r"routes", r"")],
         id="wrong-type",
     ),
-    pytest.param("apps: []\n", POLICY, [("portal.yaml", 1, r"results", r"")], id="no-results"),
+    pytest.param("products: []\n", POLICY, [("portal.yaml", 1, r"results", r"")], id="no-results"),
     pytest.param(
         TWO_KEYS,
         POLICY.replace("methods: [GET]", "methods: [GET]\n    methods: [POST]"),

@@ -60,7 +60,9 @@ def _last_segment(url: object) -> str:
 
 
 def _is_credential(item: object) -> bool:
-    return isinstance(item, dict) and (item.get("type") == "credential" or ("app_url" in item and "type" not in item))
+    if not isinstance(item, dict) or "type" in item:
+        return isinstance(item, dict) and item["type"] == "credential"
+    return "app_url" in item or (isinstance(url := item.get("url"), str) and "/credentials/" in url)
 
 
 class PortalBuilder:
@@ -337,7 +339,9 @@ class PortalBuilder:
                 self._find((*place, "url"), "is the URL of another application too", "keep one of the two", file)
         for file, location, shape in self._apart:
             self._file = file
-            number = numbers.get(_plain_path(shape.app_url), -1)
+            # A credential's own URL lies beneath that of its application, should it not name it.
+            url = shape.app_url or (shape.url.partition("/credentials/")[0] if isinstance(shape.url, str) else "")
+            number = numbers.get(_plain_path(url), -1)
             if number < 0:
                 self.orphans.append((file, location, shape.client_id))
             elif shape.client_id not in (own := self._client_ids[number].splitlines()):

@@ -54,6 +54,8 @@ class CredentialShape(TolerantShape):
     """What the client sends in X-IBM-Client-Id."""
     app_url: str | None = None
     """The URL of its application, where credentials stand apart from applications."""
+    url: Any = None
+    """Its own URL, beneath that of its application."""
 
 
 class CertificateShape(Shape):
