@@ -153,6 +153,7 @@ class Faulty:
             called.touch()
             # What is done for the first request of an application only is faulted in tests/test_packed.py.
             self.send(make())
+            time.sleep(0.3)  # the end of that connection is no part of what is recorded
             self.upstream.clear()
             self.command(called=str(called))
             self.send(make())
