@@ -69,6 +69,7 @@ class World:
     method: str = "POST"
     target: bytes = PATH
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    length: list[tuple[bytes, bytes]] = field(default_factory=list)
     client_ids: list[tuple[bytes, bytes]] = field(default_factory=lambda: [(b"X-IBM-Client-Id", CLIENT_ID.encode())])
     enabled: bool = True
     certificates: list[Issued] = field(default_factory=lambda: [certificate_for(KEY)])
@@ -99,6 +100,7 @@ class World:
             single_use=True,
             trust=trust,
             client_certificate=CARRIED,
+            max_body_octets=1000,
         )
         return a_snapshot([an_application(*registered, enabled=self.enabled)], route)
 
@@ -108,7 +110,7 @@ class World:
         payload = payload[: len(payload) - self.cut]
         token = self.spelling.format(material.jws(self.key, header=self.jose_header, payload=payload)).encode()
         jws = [(b"jwt", token)] * self.jws_count
-        fields = (*self.headers, *self.client_ids, *self.carried, *self.imitations, *jws)
+        fields = (*self.headers, *self.client_ids, *self.carried, *self.imitations, *self.length, *jws)
         return RequestFacts(self.method, self.target, fields, BALANCER)
 
 
@@ -142,6 +144,7 @@ def _faults() -> list[Fault]:
     target = next(step)
     add(target, "dot-segment", Reason.REQUEST_UNSAFE, target=b"/orders/../1")
     add(target, "no-route", Reason.ROUTE_UNKNOWN, target=b"/nowhere")
+    add(next(step), "body-too-large", Reason.BODY_TOO_LARGE, length=[(b"Content-Length", b"1001")])
     add(next(step), "certificate-imitated", Reason.REQUEST_UNSAFE, imitations=[(b"Client_Cert", b"x")])
     client = next(step)
     name = b"X-IBM-Client-Id"
@@ -764,3 +767,39 @@ def test_algorithms_of_one_application_do_not_bind_another() -> None:
     token = material.jws(key, good_claims(), algorithm="RS256")
     assert reason_of(decide(snapshot, a_request(token), NOW)) == Reason.ALGORITHM_NOT_ALLOWED
     assert reason_of(decide(snapshot, a_request(token, client_id="wide"), NOW)) == "allowed"
+
+
+# Lengths and WebSockets
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(b"0", "allowed", id="nothing"),
+        pytest.param(b"1000", "allowed", id="exactly"),
+        pytest.param(b"1001", Reason.BODY_TOO_LARGE, id="one-more"),
+        pytest.param(b"0001001", Reason.BODY_TOO_LARGE, id="zeros"),
+        pytest.param(b"9" * 19, Reason.BODY_TOO_LARGE, id="huge"),
+    ],
+)
+def test_declared_length(value: bytes, expected: str) -> None:
+    """A content-length above the route's limit is refused before anything is verified."""
+    token = material.jws(KEY, good_claims())
+    route = a_route(max_body_octets=1000)
+    snapshot = a_snapshot([an_application(certificate_for(KEY).registered())], route)
+    request = a_request(token, (b"CONTENT-length", value), method="POST")
+    assert reason_of(decide(snapshot, request, NOW)) == expected
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+def test_websocket_only_where_the_route_says(websocket: bool) -> None:
+    """A handshake with a good JWS passes on a route that says so, and on no other; bad ones on none."""
+    token = material.jws(KEY, good_claims())
+    snapshot = a_snapshot([an_application(certificate_for(KEY).registered())], a_route(websocket=websocket))
+    handshake = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+    request = a_request(token, *handshake)
+    assert reason_of(decide(snapshot, request, NOW)) == ("allowed" if websocket else Reason.REQUEST_UNSAFE)
+    stranger = material.jws(STRANGER, good_claims())
+    request = a_request(stranger, *handshake)
+    expected = Reason.SIGNATURE_MISMATCH if websocket else Reason.REQUEST_UNSAFE
+    assert reason_of(decide(snapshot, request, NOW)) == expected

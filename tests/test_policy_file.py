@@ -625,6 +625,62 @@ MISTAKES = [
         ("routes[0].certificates", "is not a mapping", "write key: value pairs"),
         id="ca-as-text",
     ),
+    # Bodies, WebSockets, lost records
+    pytest.param(
+        one_route("max_body_octets: -1"),
+        ("routes[0].max_body_octets", "is too small", "use at least 0"),
+        id="body-limit-negative",
+    ),
+    pytest.param(
+        one_route("max_body_octets: 1099511627777"),
+        ("routes[0].max_body_octets", "is too large", "use at most 1099511627776"),
+        id="body-limit-above-a-tebibyte",
+    ),
+    pytest.param(
+        one_route("max_body_octets: 10 MiB"),
+        ("routes[0].max_body_octets", "is not a whole number", "write digits only"),
+        id="body-limit-with-unit",
+    ),
+    pytest.param(
+        one_route("max_body_octets: true"),
+        ("routes[0].max_body_octets", "is not a whole number", "write digits only"),
+        id="body-limit-true",
+    ),
+    pytest.param(
+        "defaults: {max_body_octets: 1.5}\n" + one_route(),
+        ("defaults.max_body_octets", "is not a whole number", "write digits only"),
+        id="body-limit-of-the-defaults",
+    ),
+    pytest.param(
+        one_route("audit_failure: allow"),
+        ("routes[0].audit_failure", "is not one of the known values", "use 'deny' or 'continue'"),
+        id="audit-failure-allow",
+    ),
+    pytest.param(
+        "defaults: {audit_failure: Deny}\n" + one_route(),
+        ("defaults.audit_failure", "is not one of the known values", "use 'deny' or 'continue'"),
+        id="audit-failure-in-capitals",
+    ),
+    pytest.param(
+        one_route("websocket: maybe"),
+        ("routes[0].websocket", "is neither true nor false", "write true or false"),
+        id="websocket-maybe",
+    ),
+    pytest.param(
+        "defaults: {websocket: true}\n" + one_route(),
+        ("defaults.websocket", "is not a known key", None),
+        id="websocket-for-all-routes",
+    ),
+    pytest.param(
+        one_route("websocket: true, respond: claims"),
+        ("routes[0]", "has a websocket that nobody would answer", "remove it, or forward the requests"),
+        id="websocket-answered-with-claims",
+    ),
+    pytest.param(
+        one_route("websocket: true, sign: {key: rsa.key, issuer: a, audience: b}"),
+        ("routes[0]", "has a websocket that nobody would answer", "remove it, or forward the requests"),
+        id="websocket-answered-with-a-jws",
+    ),
     # Paths
     pytest.param(one_route(path="a"), ("routes[0].path", "does not begin with a slash", None), id="no-slash"),
     pytest.param(
@@ -771,6 +827,9 @@ def test_places(text: str, expected: list[tuple[int, int]]) -> None:
         pytest.param("bind:", "routes[0].bind", id="bind"),
         pytest.param("bind: {method: htm, body: }", "routes[0].bind.body", id="body-digest"),
         pytest.param("single_use:", "routes[0].single_use", id="single-use"),
+        pytest.param("max_body_octets:", "routes[0].max_body_octets", id="max-body-octets"),
+        pytest.param("audit_failure:", "routes[0].audit_failure", id="audit-failure"),
+        pytest.param("websocket:", "routes[0].websocket", id="websocket"),
         pytest.param("certificates:", "routes[0].certificates", id="certificates"),
         pytest.param("jws: {header: }", "routes[0].jws.header", id="header"),
         pytest.param("sign:", "routes[0].sign", id="sign"),
@@ -1088,3 +1147,23 @@ def test_problems_print_no_control_character(text: str) -> None:
     found = policy_problems(text)
     assert found
     assert all(str(problem).isprintable() for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "route", "expected"),
+    [
+        pytest.param("", "", (False, None, "deny"), id="unsaid"),
+        pytest.param("", "websocket: true", (True, None, "deny"), id="websocket"),
+        pytest.param("", "websocket: false", (False, None, "deny"), id="no-websocket"),
+        pytest.param("", "max_body_octets: 0", (False, 0, "deny"), id="no-body"),
+        pytest.param("max_body_octets: 5", "", (False, 5, "deny"), id="limit-for-all"),
+        pytest.param("max_body_octets: 5", "max_body_octets: 0", (False, 0, "deny"), id="less-for-one"),
+        pytest.param("max_body_octets: 5", "max_body_octets: 1099511627776", (False, 1 << 40, "deny"), id="more"),
+        pytest.param("audit_failure: continue", "", (False, None, "continue"), id="continue-for-all"),
+        pytest.param("audit_failure: continue", "audit_failure: deny", (False, None, "deny"), id="deny-for-one"),
+    ],
+)
+def test_bodies_websockets_and_lost_records(defaults: str, route: str, expected: tuple[bool, int | None, str]) -> None:
+    """What a route says comes before the defaults, a zero too; unsaid, nothing is opened or let go on."""
+    found = only(f"defaults: {{{defaults}}}\n" + one_route(route))
+    assert expected == (found.websocket, found.max_body_octets, found.audit_failure)

@@ -331,6 +331,56 @@ def test_upgrade(name: bytes, value: bytes) -> None:
     assert check(facts([(name, value)])) == UNSAFE
 
 
+HANDSHAKE: Fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(HANDSHAKE, id="plain"),
+        pytest.param([(b"connection", b"keep-alive, uPGRADE"), (b"UPGRADE", b"WebSocket")], id="other-case"),
+        pytest.param(
+            [(b"Connection", b"keep-alive"), (b"Connection", b"\tupgrade "), HANDSHAKE[1]], id="two-connections"
+        ),
+        pytest.param([HANDSHAKE[0], (b"Upgrade", b" websocket\t")], id="white-space"),
+    ],
+)
+def test_websocket_is_told(fields: Fields) -> None:
+    """A handshake is neither refused nor taken for an ordinary request: the route has to say."""
+    assert check_request(facts(fields))
+
+
+@pytest.mark.parametrize(
+    "fields", [[], [(b"Connection", b"keep-alive")], [(b"Connection", b"")], [(b"Sec-WebSocket-Version", b"13")]]
+)
+def test_other_requests_are_no_websocket(fields: Fields) -> None:
+    """Without Upgrade and Connection: upgrade there is no WebSocket."""
+    assert not check_request(facts(fields))
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        pytest.param("GET", [HANDSHAKE[0]], id="no-upgrade"),
+        pytest.param("GET", [HANDSHAKE[1]], id="no-connection"),
+        pytest.param("GET", [HANDSHAKE[1], (b"Connection", b"close")], id="connection-says-other"),
+        pytest.param("GET", [*HANDSHAKE, HANDSHAKE[1]], id="upgrade-twice"),
+        pytest.param("GET", [HANDSHAKE[0], (b"Upgrade", b"websocket, h2c")], id="two-protocols"),
+        pytest.param("GET", [HANDSHAKE[0], (b"Upgrade", b"websocket/13")], id="with-version"),
+        pytest.param("GET", [HANDSHAKE[0], (b"Upgrade", b"")], id="nothing"),
+        pytest.param("GET", [HANDSHAKE[1], (b"Connection", b"upgrade, jwt")], id="connection-names-more"),
+        pytest.param("GET", [*HANDSHAKE, (b"Content-Length", b"0")], id="content-length"),
+        pytest.param("GET", [*HANDSHAKE, (b"transfer-encoding", b"chunked")], id="transfer-encoding"),
+        pytest.param("POST", HANDSHAKE, id="post"),
+        pytest.param("HEAD", HANDSHAKE, id="head"),
+        pytest.param("CONNECT", HANDSHAKE, id="connect"),
+    ],
+)
+def test_other_upgrades(method: str, fields: Fields) -> None:
+    """Whatever is not quite a WebSocket handshake is refused on every route."""
+    assert check(facts(fields, method=method)) == UNSAFE
+
+
 @pytest.mark.parametrize("octet", [octet for octet in [*range(0x20), 0x7F] if octet != 0x09], ids=lambda o: f"{o:#04x}")
 @pytest.mark.parametrize("where", ["start", "middle", "end", "name", "other-header"])
 def test_control_characters(octet: int, where: str) -> None:

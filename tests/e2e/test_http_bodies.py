@@ -723,3 +723,18 @@ def test_long_connections_do_not_grow(http_gate: Gate, upstream: RecordingUpstre
         before = resident(http_gate)
         many(800)
         assert resident(http_gate) - before < 3 * 1024 * 1024
+
+
+def test_many_connections_leave_nothing_behind(http_gate: Gate, upstream: RecordingUpstream) -> None:
+    """A thousand connections with one request each are forgotten when they have ended."""
+    headers = credentials()
+
+    def many(count: int) -> None:
+        for _ in range(count):
+            assert exchange(http_gate.port, "GET", "/claims", headers).status == 200
+
+    many(300)
+    before = resident(http_gate)
+    many(1000)
+    assert resident(http_gate) - before < 5 * 1024 * 1024
+    upstream.assert_untouched()

@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import h2.events
@@ -13,9 +14,10 @@ import h2.exceptions
 import pytest
 
 import material
+from e2e import gates
 from e2e.answers import TRANSACTION_ID, assert_rejected, body_of
-from e2e.estate import KEYS, P256, RSA, credentials
-from e2e.gates import Gate
+from e2e.estate import P256, RSA, Files, credentials
+from e2e.gates import Door, Gate
 from e2e.http_client import (
     HOST,
     Connection,
@@ -492,6 +494,35 @@ def test_header_cap(http_gate: Gate, upstream: RecordingUpstream, tls: bool) -> 
     upstream.assert_untouched()
 
 
+def test_header_cap_is_an_option(
+    door: Door,
+    home: Path,
+    files: Files,
+    session_upstream: RecordingUpstream,
+    upstream: RecordingUpstream,
+    tmp_path: Path,
+) -> None:
+    """jwsgate_max_header_octets is the cap, for whoever needs another."""
+    with gates.running(
+        lambda port: gates.command(
+            door,
+            upstream=session_upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=["jwsgate_max_header_octets=2000"],
+        ),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name=door,
+    ) as gate:
+        for size, expected in ((2000, 200), (2001, 431), (66_000, 431)):
+            with Connection(gate.port) as connection:
+                connection.send(padded(size))
+                assert connection.read().status == expected
+    assert len(upstream.requests) == 1
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
 @pytest.mark.parametrize("line", [b"X-A: b\r\n", b"x", b"a\n"], ids=repr)
 def test_endless_headers(http_gate: Gate, upstream: RecordingUpstream, line: bytes, tls: bool) -> None:
@@ -606,5 +637,4 @@ def test_h2_headers_too_large(http_gate: Gate, upstream: RecordingUpstream) -> N
 def test_answers_are_the_upstreams_again(http_gate: Gate, upstream: RecordingUpstream) -> None:
     """After all that, the gate still carries plain answers."""
     upstream.answer_with(Answer("204 No Content", [], b""))
-    assert KEYS
     assert exchange(http_gate.port, "DELETE", ANY, credentials()).status == 204

@@ -71,6 +71,7 @@ class RecordingUpstream:
         self._open: set[socket.socket] = set()
         self._script: Callable[[Wire], None] | None = None
         self._threads: list[threading.Thread] = []
+        self._scripted: list[threading.Thread] = []
         self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
@@ -151,6 +152,9 @@ class RecordingUpstream:
             self.settle()
             with self._changed:
                 self._script = None
+            for thread in self._scripted:
+                thread.join(2)  # so that nothing of it shows in what is recorded next
+            self._scripted.clear()
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -207,11 +211,12 @@ class RecordingUpstream:
             probe.connect(("127.0.0.1", self.port))
             assert passed.wait(5), "the upstream does not accept"
 
-    def _start(self, target: object, *args: object) -> None:
+    def _start(self, target: object, *args: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
         self._threads = [each for each in self._threads if each.is_alive()]
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         while not self._closing:
@@ -230,7 +235,9 @@ class RecordingUpstream:
                 connection.close()
                 passed.set()
             else:
-                self._start(self._serve, connection, number, script)
+                thread = self._start(self._serve, connection, number, script)
+                if script is not None:
+                    self._scripted.append(thread)
 
     def _serve(self, connection: socket.socket, number: int, script: Callable[[Wire], None] | None) -> None:
         try:

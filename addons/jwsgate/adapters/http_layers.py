@@ -163,9 +163,9 @@ class GateHttpLayer(HttpLayer):
         yield from self.event_to_child(stream, events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> _Steps[None]:
-        in_use = [stream.context.server for stream in self.streams.values()]
         for connection in self.ended[:]:
-            if connection.state is ConnectionState.CLOSED and connection not in in_use:
+            in_use = any(stream.context.server is connection for stream in self.streams.values())
+            if connection.state is ConnectionState.CLOSED and not in_use:
                 self.ended.remove(connection)
                 self.connections.pop(connection, None)
         yield from super().get_connection(event, reuse=reuse)
