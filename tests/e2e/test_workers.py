@@ -84,7 +84,8 @@ def refuse(
 def test_two_workers_serve_one_port(gate: Gate, upstream: RecordingUpstream) -> None:
     """It is announced once, when all are there; requests are decided by either as by one."""
     assert gate.log().count("listening on") == 1
-    assert re.search(rf"listening on 127\.0\.0\.1:{gate.port} \(http and https\) for http://\S+, 2 workers", gate.log())
+    assert re.search(rf"listening on 127\.0\.0\.1:{gate.port} \(http and https\) for http://\S+\n", gate.log())
+    assert "jwsgate: 2 workers serve" in gate.log()
     assert len(children(gate.process.pid)) == 2
     for _ in range(10):
         assert exchange(gate.port, "GET", "/", credentials()).body == BODY
@@ -105,11 +106,12 @@ def test_both_workers_get_connections(gate: Gate, upstream: RecordingUpstream) -
     assert min(shares) > 10, shares
 
 
-def test_supervisor_is_small(gate: Gate) -> None:
-    """It has nothing of the proxy in it."""
+def test_supervisor_has_no_proxy_in_it(gate: Gate) -> None:
+    """It neither takes the memory of one, nor the time to load it."""
     worker = children(gate.process.pid)[0]
-    assert resident_kib(gate.process.pid) < resident_kib(worker) / 2
+    assert "mitmproxy" in Path(f"/proc/{worker}/maps").read_text()
     assert "mitmproxy" not in Path(f"/proc/{gate.process.pid}/maps").read_text()
+    assert resident_kib(gate.process.pid) < resident_kib(worker) * 0.75
 
 
 def test_first_start_makes_one_ca(upstream: RecordingUpstream, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_auto(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
     ) as gate:
         gate.wait_for_log("listening on")
         assert children(gate.process.pid) == []
-        assert "workers" not in gate.log()
+        assert "workers serve" not in gate.log()
 
 
 # Replays
@@ -328,7 +330,7 @@ if "JWSGATE_WORKER" in os.environ:
     def spin(*_):
         while True:
             pass
-    signal.signal(signal.SIGUSR1, spin)
+    signal.signal(signal.SIGUSR2, spin)
 """
 
 
@@ -338,7 +340,7 @@ def test_spinning_worker_of_a_dead_supervisor(home: Path, upstream: RecordingUps
     (tmp_path / "spins" / "sitecustomize.py").write_text(SPINS)
     with started(home, upstream, write_files(tmp_path), workers=2, pythonpath=[tmp_path / "spins"]) as gate:
         spinning, other = children(gate.process.pid)
-        os.kill(spinning, signal.SIGUSR1)
+        os.kill(spinning, signal.SIGUSR2)
         send_signal(gate, signal.SIGKILL)
         gate.process.wait(5)
         wait_until(lambda: not is_alive(other), "the other's end")
@@ -401,6 +403,81 @@ def test_workers_that_die_at_once(home: Path, upstream: RecordingUpstream, tmp_p
     assert finished.returncode == 1
     assert "was ended by SIGKILL; that was so 5 times in a row, giving up" in finished.stdout
     assert "Traceback" not in finished.stdout + finished.stderr
+
+
+# The admin port, and what is apart from the files
+
+
+def metric(port: int, name: str) -> float:
+    """The sum over all series of a metric, as anybody who asks is told."""
+    text = exchange(port, "GET", "/metrics", [("Host", "localhost")]).body.decode()
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+
+
+def test_admin_port(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Whichever worker answers, it tells of all of them, those that died included; not ready is who misses one."""
+    admin = gates.free_port()
+    files = write_files(tmp_path)
+    with started(home, upstream, files, "--admin", f"127.0.0.1:{admin}", workers=2) as gate:
+        assert gate.log().count(f"metrics and health on http://127.0.0.1:{admin}") == 1
+
+        def ready() -> int:
+            return exchange(admin, "GET", "/readyz", [("Host", "localhost")]).status
+
+        wait_until(lambda: {ready() for _ in range(10)} == {200}, "both ready")
+        before = metric(admin, "jwsgate_decisions_total")
+        for _ in range(20):
+            assert exchange(gate.port, "GET", "/", credentials()).status == 200
+            assert exchange(gate.port, "GET", "/", []).status == 401
+        for _ in range(6):
+            assert metric(admin, "jwsgate_decisions_total") == before + 40
+        files.policy.write_text("routes: 1\n")
+        os.kill(children(gate.process.pid)[0], signal.SIGKILL)
+        gate.wait_for_log("was ended by SIGKILL")
+        wait_until(lambda: ready() == 503, "not ready")
+        assert b"workers-missing" in exchange(admin, "GET", "/readyz", [("Host", "localhost")]).body
+        assert exchange(admin, "GET", "/livez", [("Host", "localhost")]).status == 200
+        assert metric(admin, "jwsgate_decisions_total") == before + 40
+        files.policy.write_text(POLICY)
+        wait_until(lambda: {ready() for _ in range(10)} == {200}, "both ready again", 30)
+        assert metric(admin, "jwsgate_decisions_total") == before + 40
+
+
+def test_busy_admin_port(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Told as the other port is."""
+    for workers in ("1", "2"):
+        arguments = ("--admin", f"127.0.0.1:{upstream.port}", "--workers", workers)
+        finished = refuse(home, upstream, write_files(tmp_path), *arguments)
+        assert finished.returncode == 1
+        assert finished.stderr == f"jwsgate: cannot listen on 127.0.0.1:{upstream.port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_audit_file_is_opened_anew_by_all(
+    home: Path, upstream: RecordingUpstream, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Also when portal or policy cannot be taken up: who rotates the file does not know of those."""
+    files, audit = write_files(tmp_path), tmp_path / "audit.jsonl"
+    with started(home, upstream, files, "--audit", str(audit), workers=2) as gate:
+        files.policy.write_text("routes: 1\n")
+        rotated = audit.rename(tmp_path / "audit.1")
+        send_signal(gate, number)
+        workers = children(gate.process.pid)
+        wait_until(lambda: all(has_open(worker, audit) for worker in workers), "all have the new file open")
+        before = rotated.read_text()
+        for _ in range(20):
+            assert exchange(gate.port, "GET", "/", credentials()).status == 200
+        assert rotated.read_text() == before
+        assert len(audit.read_text().splitlines()) == 20
+
+
+def has_open(process: int, path: Path) -> bool:
+    """Whether a process has that very file open."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(OSError):
+        return any(entry.readlink() == path for entry in Path(f"/proc/{process}/fd").iterdir())
+    return False
 
 
 # Signals
