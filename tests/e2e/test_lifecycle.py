@@ -215,11 +215,11 @@ def test_deadline(home: Path, upstream: RecordingUpstream, tmp_path: Path, worke
 
 def test_deadline_from_the_environment(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
     """The variable is the option."""
-    extra = {"JWSGATE_DRAIN_SECONDS": "2.5"}
+    extra = {"JWSGATE_DRAIN_SECONDS": "3"}
     with started(home, upstream, write_files(tmp_path), extra=extra) as gate:
         send_signal(gate)
         assert ends(gate) == 0
-        assert "have 2.5 s to finish" in gate.log()
+        assert "have 3 s to finish" in gate.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

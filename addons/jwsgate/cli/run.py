@@ -16,7 +16,7 @@ _MAX_WORKERS: Final = 1024
 _EXIT_CODES: Final = (
     "Exit codes: 0 ended as asked (SIGTERM, SIGINT), 1 could not start (files, options, port), 2 wrong usage, "
     "3 something it cannot run without broke, such as workers that keep dying. SIGTERM and SIGINT let requests in "
-    "flight finish, a second one ends at once; SIGHUP reads portal export and policy anew."
+    "flight finish, a second one ends at once; SIGHUP reads the files anew, SIGUSR1 only opens the audit file anew."
 )
 
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
@@ -195,8 +195,8 @@ class _MitmproxyOption(click.ParamType[str]):
     envvar="JWSGATE_DRAIN_SECONDS",
     show_envvar=True,
     metavar="SECONDS",
-    type=click.FloatRange(0, 86400),
-    default=30.0,
+    type=click.IntRange(0, 86400),
+    default=30,
     show_default=True,
     help="How long requests in flight may take to finish after SIGTERM or SIGINT.",
 )
@@ -232,7 +232,7 @@ def run_command(
     audit: str,
     rejection_log_level: str,
     workers: int,
-    drain_seconds: float,
+    drain_seconds: int,
     mitmproxy_options: tuple[str, ...],
     demo: bool,
 ) -> None:
