@@ -266,9 +266,8 @@ def test_web_socket_is_cut_at_the_deadline(
 
 def test_signal_with_a_user_interface(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
     """mitmweb ends as it always did."""
-    web = gates.free_port()
     files = write_files(tmp_path)
-    options = [f"web_port={web}", "web_open_browser=false"]
+    options = ["web_port=0", "web_open_browser=false"]
     with started(home, upstream, files, "--ui", "web", options=options) as gate:
         with Connection(gate.port) as connection:
             assert connection.exchange("GET", "/", credentials()).status == 200

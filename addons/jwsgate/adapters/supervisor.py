@@ -227,7 +227,7 @@ class _Supervisor:
         period = 1.0 if watchdog is None else min(1.0, watchdog / 2)
         last = loop.time()
         while True:
-            if watchdog is not None:
+            if watchdog is not None and self._announced:
                 notify("WATCHDOG=1")
             now = loop.time()
             for worker in self._workers:
