@@ -125,6 +125,7 @@ def test_all_options(settings: list[RunSettings]) -> None:
     result = run(
         *("--listen", "[::1]:0", "--policy", "second.yaml", "--tls-cert", "gate.pem", "--ui", "web"),
         *("--replay-store", "redis://cache/1", "--no-watch", "--set", "a=b", "--set", "c=d=e f"),
+        *("--workers", "1", "--drain-seconds", "5"),
     )
     assert result.exit_code == 0
     expected = RunSettings(
@@ -137,6 +138,7 @@ def test_all_options(settings: list[RunSettings]) -> None:
         ui="web",
         replay_store="redis://cache/1",
         watch=False,
+        drain_seconds=5,
         mitmproxy_options=("a=b", "c=d=e f"),
     )
     assert [expected] == settings
@@ -150,6 +152,8 @@ ENVIRONMENT = {
     "JWSGATE_TLS_CERT": "t.pem",
     "JWSGATE_UI": "console",
     "JWSGATE_REPLAY_STORE": "redis://cache",
+    "JWSGATE_WORKERS": "1",
+    "JWSGATE_DRAIN_SECONDS": "0",
     "JWSGATE_SET": "a=b",
 }
 
@@ -166,6 +170,7 @@ def test_environment(settings: list[RunSettings]) -> None:
         tls_certificate="t.pem",
         ui="console",
         replay_store="redis://cache",
+        drain_seconds=0,
         mitmproxy_options=("a=b",),
     )
     assert [expected] == settings
@@ -361,6 +366,31 @@ def test_exit_code_of_the_gate(monkeypatch: pytest.MonkeyPatch, code: int) -> No
     """What the gate returns is the exit code."""
     monkeypatch.setattr(launcher, "run", lambda settings: code)
     assert code == run().exit_code
+
+
+@pytest.mark.parametrize("value", ["-1", "86401", "soon", "nan", "inf", "1.5"])
+def test_bad_drain_seconds(settings: list[RunSettings], value: str) -> None:
+    """Whole seconds, a day at most."""
+    assert run("--drain-seconds", value).exit_code == 2
+    assert settings == []
+
+
+def test_workers(monkeypatch: pytest.MonkeyPatch, settings: list[RunSettings]) -> None:
+    """Several are a supervisor's, whose workers are this command line again; what it returns is the exit code."""
+    asked: list[tuple[object, ...]] = []
+
+    def supervise(*arguments: object) -> int:
+        asked.append(arguments)
+        return 3
+
+    monkeypatch.setattr("jwsgate.cli.run.supervise", supervise)
+    result = run("--workers", "4", "--listen", "[::1]:1", "--admin", "127.0.0.1:2", "--drain-seconds", "7")
+    assert result.exit_code == 3
+    assert asked == [([sys.executable, *sys.orig_argv[1:]], 4, ("::1", 1), ("127.0.0.1", 2), 7)]
+    assert settings == []
+    monkeypatch.setenv("JWSGATE_WORKER", "{}")
+    assert run("--workers", "4").exit_code == 0
+    assert len(settings) == 1
 
 
 # The demo

@@ -15,8 +15,9 @@ import asyncio
 import ipaddress
 import logging
 import re
+import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import h11
 
@@ -60,9 +61,16 @@ class AdminServer:
     """Serves in the running event loop."""
 
     def __init__(
-        self, host: str, port: int, readiness: Callable[[], Sequence[str]], exposition: Callable[[], bytes]
+        self,
+        host: str,
+        port: int,
+        readiness: Callable[[], Sequence[str]],
+        exposition: Callable[[], bytes],
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
-        """`port` 0 takes any. `readiness` gives what is missing, a word each, and nothing when the gate is ready.
+        """`port` 0 takes any; `sockets` are those of the address, where somebody has bound them already.
+
+        `readiness` gives what is missing, a word each, and nothing when the gate is ready.
 
         `exposition` gives the metrics in Prometheus' text format 0.0.4; it runs in a thread of its own, so that a
         scrape does not hold requests up.
@@ -70,7 +78,8 @@ class AdminServer:
         self._host, self._port = host, port
         self._is_loopback = _is_loopback(host)
         self._readiness, self._exposition = readiness, exposition
-        self._server: asyncio.Server | None = None
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._scrape = asyncio.Lock()
 
@@ -80,26 +89,28 @@ class AdminServer:
         Raises:
             OSError: when the address cannot be had.
         """
-        self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=_MAX_UNFINISHED_OCTETS)
+        places: list[dict[str, Any]] = [{"sock": each} for each in self._sockets]
+        for place in places or [{"host": self._host, "port": self._port}]:
+            self._servers.append(await asyncio.start_server(self._connected, **place, limit=_MAX_UNFINISHED_OCTETS))
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that it listens on, once it was started."""
-        if self._server is None or not self._server.sockets:
+        if not self._servers or not self._servers[0].sockets:
             raise RuntimeError("the admin port is not open")
-        host, port, *_ = self._server.sockets[0].getsockname()
+        host, port, *_ = self._servers[0].sockets[0].getsockname()
         return host, port
 
     async def close(self) -> None:
         """Stop listening, and end what is under way."""
-        if self._server is None:
-            return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

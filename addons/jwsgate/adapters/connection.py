@@ -10,6 +10,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from mitmproxy import ctx, flow, http
@@ -19,6 +20,7 @@ from mitmproxy.utils import asyncio_utils
 
 from .dispatch import SealedAddonManager
 from .http_layers import http_layer_of
+from .listening import BACKLOG
 
 __all__ = ["SidecarProxyserver"]
 
@@ -155,17 +157,18 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         if http_layer is not None and http_layer.busy:
             self._idle_since = now
         elif now - self._idle_since > (first_seconds if http_layer is None or not http_layer.used else next_seconds):
-            self._end()
+            self.end()
 
     def drain(self) -> None:
-        """End the connection after what is in flight: at once when nothing is."""
+        """End the connection unless a request is in flight, or on its way as the client has only just connected."""
         http_layer = http_layer_of(self.client)
-        if http_layer is not None and http_layer.busy:
-            http_layer.draining = True
-        else:
-            self._end()
+        is_used = http_layer is not None and http_layer.used
+        is_busy = http_layer is not None and http_layer.busy
+        if not is_busy and (is_used or time.monotonic() - self._idle_since > _JUST_CONNECTED_SECONDS):
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the connection at once, whatever is in flight."""
         transport = self.transports.get(self.client)
         if transport is not None and transport.handler is not None:
             transport.handler.cancel("ended by the gate")
@@ -173,19 +176,21 @@ class _Connection(mode_servers.ProxyConnectionHandler):
 
 _SWEEP_SECONDS: Final = 1.0
 _KEEPALIVE_SECONDS: Final = 75.0
+_JUST_CONNECTED_SECONDS: Final = 1.0
+_DRAIN_POLL_SECONDS: Final = 0.05
 _KEPT: set[asyncio.Task[Any]] = set()
 """Tasks that nobody else refers to: the event loop itself does not keep them alive."""
 
 
 class SidecarProxyserver(proxyserver.Proxyserver):
-    """Listens on one TCP port, given as an address or as sockets that are bound already."""
+    """Listens on sockets that are bound already."""
 
     # mitmproxy asks for add-ons by name.
     name = "proxyserver"
 
-    def __init__(self, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._sockets = sockets
+        self.sockets: Sequence[socket.socket] = ()
         self._servers: list[asyncio.Server] = []
         self._mode: mode_specs.ReverseMode | None = None
 
@@ -199,11 +204,10 @@ class SidecarProxyserver(proxyserver.Proxyserver):
             raise TypeError("a sidecar has one upstream")
         self._mode = mode
         try:
-            if self._sockets:
-                self._servers = [await asyncio.start_server(self._take_in, sock=each) for each in self._sockets]
-            else:
-                host, port = ctx.options.listen_host, ctx.options.listen_port
-                self._servers = [await asyncio.start_server(self._take_in, host or None, port, backlog=1024)]
+            for each in self.sockets:
+                # asyncio takes as many connections at once as the backlog has; one at a time leaves some to others.
+                self._servers.append(await asyncio.start_server(self._take_in, sock=each, backlog=1))
+                each.listen(BACKLOG)
         except OSError as error:
             logger.error("jwsgate: cannot listen: %s", error.strerror or error)
             return False
@@ -234,8 +238,15 @@ class SidecarProxyserver(proxyserver.Proxyserver):
             for connection in list(self.connections.values()):
                 if isinstance(connection, _Connection):
                     connection.drain()
-            await asyncio.sleep(0.05)
-        return len(self.connections)
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        cut_off = list(self.connections.values())
+        for connection in cut_off:
+            if isinstance(connection, _Connection):
+                # The client's side first: when the upstream's goes first, the client is told that the upstream failed.
+                connection.end()
+        if cut_off:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        return len(cut_off)
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """mitmproxy keeps all messages of a WebSocket; a sidecar has nobody to show them to."""
@@ -253,6 +264,9 @@ class SidecarProxyserver(proxyserver.Proxyserver):
         connection.layer = layers.modes.ReverseProxy(connection.layer.context)
         with self.register_connection(connection.client.id, connection):
             await connection.handle_client()
+            # It has been told to close, and may still have octets to send: until then it is in flight.
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def server_connect(self, data: Any) -> None:
         super().server_connect(data)

@@ -16,7 +16,7 @@ Rule 5. The denial comes off at the end of the second hook, when the whole body 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Set
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -142,9 +142,13 @@ class JwsGate:
         self._started = False
         self.state = GateState()
         self.reloader = Reloader(self.state, self._reloaded)
+        self.on_reload: Callable[[Outcome], None] = lambda _outcome: None
+        """Told of each reading of the files, when what is good is in force."""
         self.accounts = Accounts()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
+        self.draining = False
+        """Whether the process is about to end, so that no connection is to be used again."""
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
         # Flows that came from a client. `flow.live` says so too, but other add-ons can set it.
         self.watched: WeakSet[http.HTTPFlow] = WeakSet()
@@ -197,6 +201,7 @@ class JwsGate:
     def _reloaded(self, outcome: Outcome) -> None:
         if self.accounts.metrics is not None:
             self.accounts.metrics.reloaded(outcome)
+        self.on_reload(outcome)
 
     # Deciding
 

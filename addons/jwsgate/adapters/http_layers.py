@@ -74,6 +74,7 @@ class Gatekeeper(Protocol):
     header_seconds: float
     bodyless: WeakSet[http.HTTPFlow]
     """HTTP/2 requests that end with their headers, which nothing in the headers tells."""
+    draining: bool
 
     def answers_early(self, flow: http.HTTPFlow) -> bool:
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
@@ -116,7 +117,7 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
             # The same object: mitmproxy's layers know each other, and nothing has happened in this one yet.
             top.__class__ = GateHttpLayer
             top.gate = gate  # type: ignore[attr-defined]
-            top.draining = top.used = top.failed = False  # type: ignore[attr-defined]
+            top.used = top.failed = False  # type: ignore[attr-defined]
             top.ended = []  # type: ignore[attr-defined]
             _http_layers[top.context.client.id] = top  # type: ignore[assignment]
             return
@@ -124,10 +125,9 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
 
 
 class GateHttpLayer(HttpLayer):
-    """Makes our kinds of connections and streams. Set `draining` to end the connection after what is in flight."""
+    """Makes our kinds of connections and streams."""
 
     gate: Gatekeeper
-    draining: bool
     used: bool
     """Whether there was a request yet."""
     failed: bool
@@ -187,6 +187,11 @@ class GateHttpLayer(HttpLayer):
         if not isinstance(server, GateHttp2Server):
             return 0
         return sum(len(part.data) for parts in server.h2_conn.stream_buffers.values() for part in parts)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the connection is to end after what is in flight."""
+        return self.gate.draining
 
     @property
     def busy(self) -> bool:

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mitmproxy import exceptions, master, options
-from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, tlsconfig
+from mitmproxy import certs, exceptions, master, options
+from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, termlog, tlsconfig
 
 from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
@@ -21,8 +22,10 @@ from .dispatch import seal_manager
 from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
+from .listening import CannotListen, address_text, bind_sockets, inherited_sockets
 from .metrics import Metrics
 from .seal import install
+from .worker import WorkerLink
 
 __all__ = ["RunSettings", "run"]
 
@@ -53,11 +56,25 @@ class RunSettings:
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
 
 
+class _Log(termlog.TermLogHandler):
+    """mitmproxy's, which ends the process when a line cannot be written; here the line is dropped."""
+
+    fault: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=self.file)
+        except OSError as error:
+            self.fault = error
+
+
 class SidecarMaster(master.Master):
     """Only the add-ons that a reverse proxy needs: each one more is asked about every event."""
 
     def __init__(self, opts: options.Options) -> None:
         super().__init__(opts, with_termlog=True)
+        self.log_handler: Any = self._termlog_addon and self._termlog_addon.logger
+        self.log_handler.__class__ = _Log
         # It turns each line of the log into an event for add-ons, of which none here listens.
         self._legacy_log_events.uninstall()
         seal_manager(self.addons, fixed=True)
@@ -76,16 +93,18 @@ class _Announcer:
 
     name = "jwsgate-announcer"
 
-    def __init__(self, the_master: Any, settings: RunSettings) -> None:
+    def __init__(self, the_master: Any, settings: RunSettings, lifecycle: Lifecycle) -> None:
         self._master = the_master
         self._settings = settings
+        self._lifecycle = lifecycle
 
     def running(self) -> None:
         server = self._master.addons.get("proxyserver")
-        for host, port, *_ in dict.fromkeys(server.listen_addrs()):
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            spoken = "https only" if self._master.options.jwsgate_tls_only else "http and https"
-            logger.info("jwsgate: listening on %s (%s) for %s", address, spoken, self._settings.upstream)
+        spoken = "https only" if self._master.options.jwsgate_tls_only else "http and https"
+        for each in dict.fromkeys(server.listen_addrs()):
+            address = address_text(each)
+            self._lifecycle.announce(f"jwsgate: listening on {address} ({spoken}) for {self._settings.upstream}")
+        self._lifecycle.running()
 
 
 def _master_class(ui: str) -> type[master.Master]:
@@ -96,6 +115,8 @@ def _master_class(ui: str) -> type[master.Master]:
 
             return WebMaster
         case "console":
+            if not (sys.stdin.isatty() and sys.stdout.isatty()):
+                raise exceptions.OptionsError("--ui console needs a terminal; use --ui web, or none")
             from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415 - see above
 
             return ConsoleMaster
@@ -114,7 +135,29 @@ def _checked_ca(settings: RunSettings) -> str:
     return str(path)
 
 
-def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> JwsGate:
+_OF_OUR_OWN: Final = {"mode": "--upstream", "listen_host": "--listen", "listen_port": "--listen"}
+
+
+def _make_ca(opts: options.Options, chosen: Mapping[str, str | None]) -> None:
+    """Make mitmproxy's CA where there is none: left to itself, it does so after the port is open, or never says why."""
+    folder = Path(chosen.get("confdir") or opts.confdir)
+    size, passphrase = chosen.get("key_size") or "", chosen.get("cert_passphrase")
+    try:
+        folder = folder.expanduser()
+        certs.CertStore.from_store(
+            folder,
+            options.CONF_BASENAME,
+            int(size) if size.isdigit() else opts.key_size,
+            passphrase.encode() if passphrase else None,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise exceptions.OptionsError(
+            f"{folder}: {why} (mitmproxy keeps its CA there; name a folder that can be written, --set confdir=PATH)"
+        ) from None
+
+
+def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: WorkerLink | None) -> JwsGate:
     """Raises OptionsError, for options and for the files alike."""
     opts.update(
         mode=[f"reverse:{settings.upstream}"],
@@ -133,12 +176,17 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings) -> Jws
         jwsgate_rejection_log_level=settings.rejection_log_level,
         jwsgate_tls_cert=settings.tls_certificate or "",
         jwsgate_tls_only=settings.tls_only,
-        jwsgate_watch=settings.watch,
+        # One watches for all: its supervisor has the others follow.
+        jwsgate_watch=settings.watch and (link is None or link.number == 0),
     )
     gate = install(the_master)
     gate.tls.verifies_upstream = True
-    if any(option.partition("=")[0] == "mode" for option in settings.mitmproxy_options):
-        raise exceptions.OptionsError("--set mode would take the place of --upstream; use --upstream")
+    gate.state.is_alone = link is None
+    for option in settings.mitmproxy_options:
+        name = option.partition("=")[0]
+        if (ours := _OF_OUR_OWN.get(name)) is not None:
+            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
+    _make_ca(opts, dict(option.partition("=")[::2] for option in settings.mitmproxy_options))
     opts.set(*settings.mitmproxy_options)
     if opts.deferred:
         unknown = ", ".join(sorted(opts.deferred))
@@ -154,37 +202,59 @@ async def _serve(settings: RunSettings) -> int:
     logging.getLogger().setLevel(logging.DEBUG if settings.ui != "none" else logging.INFO)
     for chatty in ("asyncio", "hpack", "tornado", "quic", "urwid"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    link = WorkerLink.take()
     opts = options.Options()
-    the_master: Any = _master_class(settings.ui)(opts)
     try:
-        gate = _apply(opts, the_master, settings)
-    except exceptions.OptionsError as error:
+        the_master: Any = _master_class(settings.ui)(opts)
+        gate = _apply(opts, the_master, settings, link)
+        if isinstance(the_master, SidecarMaster):
+            _take_sockets(the_master, settings, link)
+        admin_sockets = _admin_sockets(settings, link)
+    except (exceptions.OptionsError, CannotListen) as error:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
-    the_master.addons.add(_Announcer(the_master, settings))
-    lifecycle = Lifecycle(the_master, gate, settings.drain_seconds)
+    lifecycle = Lifecycle(the_master, gate, settings.drain_seconds, link)
+    the_master.addons.add(_Announcer(the_master, settings, lifecycle))
     lifecycle.install()
-    async with _admin(settings, gate, lifecycle):
+    async with _admin(settings, gate, lifecycle, admin_sockets, link):
         await the_master.run()
     return 0
 
 
+def _take_sockets(the_master: SidecarMaster, settings: RunSettings, link: WorkerLink | None) -> None:
+    """Raises CannotListen, also when there would be no log."""
+    if (fault := the_master.log_handler.fault) is not None:
+        raise CannotListen(f"the log cannot be written to stdout: {fault.strerror}")
+    server: Any = the_master.addons.get("proxyserver")
+    if link is not None:
+        server.sockets = link.sockets
+    else:
+        server.sockets = inherited_sockets() or bind_sockets(settings.listen_host, settings.listen_port)
+
+
+def _admin_sockets(settings: RunSettings, link: WorkerLink | None) -> Sequence[socket.socket]:
+    if link is not None:
+        return link.admin_sockets
+    return bind_sockets(*settings.admin) if settings.admin is not None else ()
+
+
 @asynccontextmanager
-async def _admin(settings: RunSettings, gate: JwsGate, lifecycle: Lifecycle) -> AsyncIterator[None]:
+async def _admin(
+    settings: RunSettings,
+    gate: JwsGate,
+    lifecycle: Lifecycle,
+    sockets: Sequence[socket.socket],
+    link: WorkerLink | None,
+) -> AsyncIterator[None]:
     if settings.admin is None:
         yield
         return
-    metrics = gate.accounts.metrics = Metrics(lambda: gate.state.snapshot, gate.state.cache)
-    server = AdminServer(*settings.admin, lifecycle.not_ready, metrics.exposition)
-    try:
-        await server.start()
-    except OSError as error:
-        # mitmproxy does not start after an ERROR in the log.
-        logger.error("jwsgate: cannot listen on the admin port: %s", error.strerror or error)
-        yield
-        return
-    host, port = server.address
-    logger.info("jwsgate: metrics and health on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    # Of several workers any one answers: each knows what all have counted, and whether all are ready.
+    shared = () if link is None else (link.metrics, link.number)
+    metrics = gate.accounts.metrics = Metrics(lambda: gate.state.snapshot, gate.state.cache, *shared)
+    server = AdminServer(*settings.admin, lifecycle.not_ready, metrics.exposition, sockets)
+    await server.start()
+    lifecycle.announce(f"jwsgate: metrics and health on http://{address_text(server.address)}")
     try:
         yield
     finally:
@@ -193,5 +263,13 @@ async def _admin(settings: RunSettings, gate: JwsGate, lifecycle: Lifecycle) -> 
 
 
 def run(settings: RunSettings) -> int:
-    """Run the gate until SIGINT or SIGTERM. Returns the exit code: 1 when it could not start, else 0."""
-    return asyncio.run(_serve(settings))
+    """Run the gate until SIGINT or SIGTERM. Returns the exit code.
+
+    0: ended as asked. 1: could not start. 3: something that it cannot run without broke.
+    """
+    try:
+        return asyncio.run(_serve(settings))
+    except Exception as error:
+        with suppress(OSError):
+            sys.stderr.write(f"jwsgate: cannot go on, {type(error).__name__}: {error}\n")
+        return 3

@@ -18,7 +18,7 @@ from jwsgate.core.decision import Snapshot
 from jwsgate.core.portal_diff import diff_steps
 from jwsgate.files.handover import LENGTH_OCTETS, PROGRAM, Assembly, order
 from jwsgate.files.loading import load_snapshot
-from jwsgate.files.problems import ProblemsFound
+from jwsgate.files.problems import ProblemsFound, Unfit
 from jwsgate.files.reading import FilesState, is_being_written, size_of, state_of, state_of_folders
 
 __all__ = ["Outcome", "Reloader", "Target"]
@@ -47,6 +47,10 @@ class Target(Protocol):
     @property
     def paths(self) -> tuple[Path, list[Path]]:
         """Portal and policies."""
+        ...
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raises `Unfit` for a snapshot that cannot be taken up."""
         ...
 
     def take_up(self, snapshot: Snapshot) -> None:
@@ -154,8 +158,11 @@ class Reloader:
         failure = ""
         try:
             snapshot = await self._read(*paths)
+            self._target.check(snapshot)
         except ProblemsFound as error:
             failure = f"{len(error.problems)} problems:\n{error}"
+        except Unfit as error:
+            failure = f"{error} ({error.remedy})"
         except (ReadingFailed, OSError) as error:
             failure = f"the process that read the files {error}"
         if await self._state() != files or self._target.paths != paths:

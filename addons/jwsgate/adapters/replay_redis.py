@@ -7,6 +7,7 @@ rejection. A Redis that forgets (no persistence, eviction, failover) forgets use
 import hashlib
 import math
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jwsgate.core.replay import REMEMBER_SECONDS, ReplayKey
 from jwsgate.files.problems import Unfit
@@ -34,7 +35,10 @@ class RedisReplayStore:
             self._redis: Any = Redis.from_url(url, protocol=2, **timeouts)
         except ValueError:
             url = ""
-        if not url.partition("://")[2]:
+        scheme, _, rest = url.partition("://")
+        database = urlsplit(url).path.strip("/") if scheme != "unix" else ""
+        # The library takes database 0 in place of one that is no number.
+        if not rest or not (database == "" or (database.isascii() and database.isdigit())):
             raise Unfit("is neither memory nor the URL of a Redis", "write redis://HOST[:PORT][/DB]")
 
     async def first_use(self, key: ReplayKey, now: float) -> bool:

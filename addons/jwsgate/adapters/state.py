@@ -52,6 +52,8 @@ class GateState:
         self._loaded_from: _Names | None = None
         self.seen: FilesState = []
         self._before: tuple[_Names | None, Snapshot | None] = None, None
+        self.is_alone = True
+        """Whether no other process serves the same port, so that what this one remembers is all there is."""
 
     def add_options(self, loader: Loader) -> None:
         """Tell mitmproxy of the options read here."""
@@ -77,6 +79,10 @@ class GateState:
         names = options.jwsgate_portal, tuple(options.jwsgate_policy)
         snapshot = self.snapshot if names == self._loaded_from else self._load(names)
         store = self._open_replay_store(options.jwsgate_replay_store)
+        try:
+            self._check_store(snapshot, store[0])
+        except Unfit as error:
+            raise exceptions.OptionsError(f"{error} ({error.remedy})") from None
         if snapshot is not self.snapshot:
             self._before = self._loaded_from, self.snapshot
             self._loaded_from = names
@@ -88,6 +94,23 @@ class GateState:
         """Portal and policies of the snapshot in force."""
         portal, policies = self._loaded_from or ("", ())
         return _path(portal), [_path(policy) for policy in policies]
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Whether a snapshot can be taken up.
+
+        Raises:
+            Unfit: when the policy asks for what this gate, as it was started, cannot do.
+        """
+        self._check_store(snapshot, self._replay_store_name)
+
+    def _check_store(self, snapshot: Snapshot | None, store: str) -> None:
+        if self.is_alone or store != _MEMORY or snapshot is None:
+            return
+        if once := [route.name for route in snapshot.router if route.single_use]:
+            raise Unfit(
+                f"single_use of route {once[0]!r} would let each jti through once per worker",
+                "let the workers share what was used, --replay-store redis://HOST/0, or run a single worker",
+            )
 
     @property
     def revision(self) -> str | None:

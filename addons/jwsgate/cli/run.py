@@ -2,11 +2,22 @@
 
 import re
 import sys
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
+from jwsgate.adapters.supervisor import supervise, usable_cores
+from jwsgate.adapters.worker import has_supervisor
+
 __all__ = ["run_command"]
 
+_MAX_WORKERS: Final = 1024
+_EXIT_CODES: Final = (
+    "Exit codes: 0 ended as asked (SIGTERM, SIGINT), 1 could not start (files, options, port), 2 wrong usage, "
+    "3 something it cannot run without broke, such as workers that keep dying. SIGTERM and SIGINT let requests in "
+    "flight finish, a second one ends at once; SIGHUP reads the files anew, SIGUSR1 only opens the audit file anew."
+)
 
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
 _UPSTREAM = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?")
@@ -32,6 +43,20 @@ def _check_upstream(_context: click.Context, _parameter: click.Parameter, value:
     return value.rstrip("/")
 
 
+class _Workers(click.ParamType[int]):
+    """A number of processes, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(self, value: str | int, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        if value == "auto":
+            return usable_cores()
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= _MAX_WORKERS and len(text) <= 4):
+            self.fail(f"write a number from 1 to {_MAX_WORKERS}, or auto", parameter, context)
+        return int(text)
+
+
 class _MitmproxyOption(click.ParamType[str]):
     """NAME=VALUE; several in one environment variable stand on lines of their own, as a value may hold spaces."""
 
@@ -46,7 +71,7 @@ class _MitmproxyOption(click.ParamType[str]):
         return [line for line in rv.splitlines() if line.strip()]
 
 
-@click.command("run")
+@click.command("run", epilog=_EXIT_CODES)
 @click.option(
     "--upstream",
     envvar="JWSGATE_UPSTREAM",
@@ -156,6 +181,26 @@ class _MitmproxyOption(click.ParamType[str]):
     help="Take up portal and policies when their files change; SIGHUP always does.",
 )
 @click.option(
+    "--workers",
+    envvar="JWSGATE_WORKERS",
+    show_envvar=True,
+    metavar="N|auto",
+    type=_Workers(),
+    default=1,
+    show_default=True,
+    help="How many processes serve the port, one that dies being replaced; auto is one for each core.",
+)
+@click.option(
+    "--drain-seconds",
+    envvar="JWSGATE_DRAIN_SECONDS",
+    show_envvar=True,
+    metavar="SECONDS",
+    type=click.IntRange(0, 86400),
+    default=30,
+    show_default=True,
+    help="How long requests in flight may take to finish after SIGTERM or SIGINT.",
+)
+@click.option(
     "--set",
     "mitmproxy_options",
     envvar="JWSGATE_SET",
@@ -186,10 +231,18 @@ def run_command(
     admin: tuple[str, int] | None,
     audit: str,
     rejection_log_level: str,
+    workers: int,
+    drain_seconds: int,
     mitmproxy_options: tuple[str, ...],
     demo: bool,
 ) -> None:
     """Run the gate in front of an upstream."""
+    if workers > 1 and not has_supervisor():
+        if demo or ui != "none":
+            raise click.UsageError("--workers is for production; --ui and --demo run a single process.")
+        _require(upstream, portal, policies)
+        # The very command line that started this process, the interpreter's own options included.
+        sys.exit(supervise([sys.executable, *sys.orig_argv[1:]], workers, listen, admin, drain_seconds))
     from jwsgate.adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy is slow to import, and --help needs none of it
 
     settings = RunSettings(
@@ -207,6 +260,7 @@ def run_command(
         admin=admin,
         audit=audit,
         rejection_log_level=rejection_log_level,
+        drain_seconds=drain_seconds,
         mitmproxy_options=mitmproxy_options,
     )
     if demo:
@@ -216,11 +270,11 @@ def run_command(
             settings = demo_settings(settings)
         except OSError as error:
             raise click.ClickException(f"the demo cannot start: {error}") from None
-    for name, value in (
-        ("--upstream", settings.upstream),
-        ("--portal", settings.portal),
-        ("--policy", settings.policies),
-    ):
+    _require(settings.upstream, settings.portal, settings.policies)
+    sys.exit(run(settings))
+
+
+def _require(upstream: str | None, portal: str | None, policies: Sequence[str]) -> None:
+    for name, value in (("--upstream", upstream), ("--portal", portal), ("--policy", any(policies))):
         if not value:
             raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
-    sys.exit(run(settings))
