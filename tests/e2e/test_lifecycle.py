@@ -16,7 +16,6 @@ import h2.events
 import pytest
 
 import material
-from e2e import gates
 from e2e.answers import assert_rejected
 from e2e.estate import KEYS, P384, POLICY, Files, applications, credentials, write_files
 from e2e.gates import Gate
