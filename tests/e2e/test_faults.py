@@ -306,6 +306,56 @@ def failures(faulty: Faulty, at: str, exception: str) -> Iterator[str]:
     faulty.assert_healthy(*KINDS)
 
 
+def spoilt_functions(faulty: Faulty, **order: Any) -> Iterator[str]:
+    """What went wrong with each of the functions that judge a bad request, spoilt one at a time as `order` says."""
+    happened = 0
+    spoilt = dict.fromkeys(name for kind in KINDS for name in faulty.judging[kind])
+    for name in spoilt:
+        fired = faulty.order.with_name("fired")
+        fired.unlink(missing_ok=True)
+        faulty.upstream.clear()
+        faulty.command(**{key: name if value is NAME else value for key, value in order.items()}, fired=str(fired))
+        answer = faulty.send(denied(), timeout=1)
+        happened += fired.exists()
+        if (faulty.upstream.connections, faulty.upstream.octets) != (0, b""):
+            yield f"{name}: reached the upstream"
+        elif answer is not None and answer.status < 400:
+            yield f"{name}: answered {answer.status}"
+        # A good one may pass or not, but must not bring the gate down.
+        faulty.send(forward(), timeout=1)
+        faulty.command()
+        faulty.spoilt = True
+        if faulty.gate.process.poll() is not None:
+            yield f"{name}: the gate ended with {faulty.gate.process.returncode}"
+            return
+        time.sleep(0.05)
+        try:
+            faulty.assert_healthy("forward", "denied")
+        except AssertionError as error:
+            yield f"after {name}: {error}"
+            return
+        faulty.spoilt = False
+    assert happened >= FEWEST
+    faulty.assert_healthy(*KINDS)
+
+
+NAME: Any = object()
+"""Stands for the name of the function."""
+
+
+@pytest.mark.parametrize("value", ["none", "true"])
+def test_garbage_from_each_function(faulty: Faulty, value: str) -> None:
+    """Whatever a function returns in place of what it found, what has no good signature does not pass."""
+    found = list(spoilt_functions(faulty, garbage=NAME, value=value))
+    assert not found, "\n".join(found)
+
+
+def test_each_function_hangs(faulty: Faulty) -> None:
+    """A function that takes long holds everything up, and lets nothing through."""
+    found = list(spoilt_functions(faulty, fault=NAME, at="start", seconds=0.1))
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("exception", EXCEPTIONS)
 def test_exception_at_the_start_of_each_function(faulty: Faulty, exception: str) -> None:
     """An exception where any function starts: denied, nothing upstream, and well again afterwards."""

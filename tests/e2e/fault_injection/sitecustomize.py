@@ -7,7 +7,12 @@
 
 Each function of the package that starts is written to the file `called`, once per epoch. The one that `fault`
 names raises: at its start, as though its first line had, or at its end instead of returning; and the file
-`fired` comes into being.
+`fired` comes into being. `"at": "start", "seconds": 0.2` has it hang for so long in place of raising.
+
+    {"epoch": 5, "garbage": "jwsgate.core.jws:verify", "value": "true", "fired": "/path"}
+
+has a function do its work and then return something else than what it found. Functions that are generators or
+coroutines are left as they are, since what they give comes piece by piece.
 
 This uses the interpreter's own monitoring events rather than wrappers put around functions. So it reaches
 every function written in Python in the package's files, whoever holds a reference to it: hooks, methods,
@@ -16,18 +21,28 @@ of the package and is left out.
 """
 
 import asyncio
+import builtins
+import gc
 import inspect
 import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, NoReturn
 
 TOOL = 4  # of the six identifiers, one that is reserved for nobody
 # The checkout and its environment may stand in a folder of the package's name, so that the name alone tells nothing.
 PACKAGE = f"{Path(__file__).resolve().parents[3] / 'addons' / 'jwsgate'}{os.sep}"
+
+
+GARBAGE = {"none": None, "true": True}
+
+
+def _stub(*args: Any, **kwargs: Any) -> object:
+    return _jwsgate_garbage(args, kwargs)  # type: ignore[name-defined]  # noqa: F821 - a builtin while it is needed
 
 
 class Doom(BaseException):
@@ -61,6 +76,7 @@ class _Injector:
         self._order: dict[str, Any] = {}
         self._seen: set[str] = set()
         self._names: dict[CodeType, str] = {}
+        self._spoilt: list[tuple[FunctionType, CodeType]] = []
 
     def _follow(self) -> dict[str, Any]:
         status = Path(self._place).stat()
@@ -70,7 +86,36 @@ class _Injector:
             if order.get("epoch") != self._order.get("epoch"):
                 self._seen.clear()
             self._stamp, self._order = stamp, order
+            self._spoil(order)
         return self._order
+
+    def _spoil(self, order: dict[str, Any]) -> None:
+        for function, code in self._spoilt:
+            function.__code__ = code
+        self._spoilt.clear()
+        wanted = [code for code, name in self._names.items() if name == order.get("garbage")]
+        for code in wanted:
+            if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+                continue
+            for function in gc.get_referrers(code):
+                if isinstance(function, FunctionType) and function.__code__ is code:
+                    self._spoilt.append((function, code))
+                    self._spoil_function(function, order)
+
+    def _spoil_function(self, function: FunctionType, order: dict[str, Any]) -> None:
+        whole = FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        )
+        whole.__kwdefaults__ = function.__kwdefaults__
+
+        def garbage(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+            whole(*args, **kwargs)
+            Path(order["fired"]).touch()
+            return GARBAGE[order["value"]]
+
+        # Functions with a closure take only code that names as many variables of it.
+        vars(builtins)["_jwsgate_garbage"] = garbage
+        function.__code__ = _stub.__code__.replace(co_freevars=function.__code__.co_freevars)
 
     def _name(self, code: CodeType) -> str | None:
         if (name := self._names.get(code)) is None:
@@ -99,7 +144,11 @@ class _Injector:
             with Path(order["called"]).open("a", encoding="utf-8") as called:
                 called.write(name + "\n")
         if order.get("fault") == name and order.get("at") == "start":
-            self._raise(order)
+            if "seconds" in order:
+                Path(order["fired"]).touch()
+                time.sleep(order["seconds"])
+            else:
+                self._raise(order)
         return None
 
     def returning(self, code: CodeType, _offset: int, _value: object) -> object:
