@@ -240,9 +240,21 @@ def test_single_use_by_reload(gate: Gate, upstream: RecordingUpstream) -> None:
     (gate.directory.parent / "policy.yaml").write_text(SINGLE_USE)
     send_signal(gate, signal.SIGHUP)
     gate.wait_for_log("not reloaded, ")
-    assert "--replay-store redis://" in gate.log()
+    gate.wait_for_log("--replay-store redis://")
     headers = credentials()
     assert [exchange(gate.port, "GET", "/", headers).status for _ in range(4)] == [200] * 4  # the old policy
+
+
+def test_changed_files_are_taken_up_by_all(gate: Gate, upstream: RecordingUpstream) -> None:
+    """One worker watches them; what it finds wrong is told once, and what is good is taken up by all."""
+    policy = gate.directory.parent / "policy.yaml"
+    policy.write_text("routes: 1\n")
+    gate.wait_for_log("not reloaded, ")
+    assert gate.log().count("not reloaded, ") == 1
+    policy.write_text('routes:\n  - {name: other, path: "/other/**"}\n')
+    gate.wait_for_log("in force: read in", 2)
+    for _ in range(6):
+        assert_rejected(exchange(gate.port, "GET", "/", credentials()), "route_unknown")
 
 
 # Deaths
@@ -364,7 +376,7 @@ def test_other_files_at_a_replacement(gate: Gate, upstream: RecordingUpstream) -
     """A replacement reads the files as they are then; the others follow, so that there is one revision."""
     (gate.directory.parent / "policy.yaml").write_text('routes:\n  - {name: other, path: "/other/**"}\n')
     os.kill(children(gate.process.pid)[0], signal.SIGKILL)
-    gate.wait_for_log("in force in place of", seconds=20)
+    gate.wait_for_log("in force: read in", seconds=20)
     for _ in range(6):
         assert_rejected(exchange(gate.port, "GET", "/", credentials()), "route_unknown")
 
