@@ -276,6 +276,8 @@ class _Supervisor:
                     self._reopen()  # the audit file and the certificate have nothing to do with it
                 notify("READY=1")
                 self._tell_state()
+                if len({worker.revision for worker in self._workers if worker.ready}) > 1:
+                    logger.warning("jwsgate: the workers have different revisions until good files are read by all")
         finally:
             self._reloading = None
 
