@@ -28,11 +28,13 @@ from mitmproxy.proxy import mode_specs
 
 from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body
-from jwsgate.core.facts import RequestFacts, canonical_header_name
+from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.replay import check_replay
 from jwsgate.core.signing import sign_posted_claims
+from jwsgate.core.sources import stripped
+from jwsgate.core.upstream import without
 
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
@@ -76,6 +78,8 @@ class _Record:
     """Whether it goes upstream, rather than being answered here."""
     told: bool = False
     """Whether the sinks have it."""
+    dropped: Set[bytes] = frozenset()
+    """The headers that only the gate may send upstream."""
 
 
 def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
@@ -229,6 +233,8 @@ class JwsGate:
         if (fault := _version_fault(flow)) is not None:
             decision = Rejected(Reason.REQUEST_UNSAFE, fault)
         record = _Record(decision, new_transaction_id(), _identity(flow), facts.headers, flow.response)
+        if state.snapshot is not None:
+            record.dropped = state.snapshot.router.dropped_headers
         record.cached = state.cache.stored == verified
         record.duration = time.perf_counter() - started
         self._settle(flow, record, decision)
@@ -395,7 +401,7 @@ class JwsGate:
         if isinstance(decision, Allowed):
             match decision.route.action:
                 case Forward():
-                    self._prepare_upstream(flow, record)
+                    self._prepare_upstream(flow, record, decision)
                     if found is not record.denial:
                         answer = found  # another add-on answers an allowed request in place of the upstream
                 case RespondClaims():
@@ -422,11 +428,18 @@ class JwsGate:
         jws = sign_posted_claims(action, body, time.time())
         return _response(200, jws, _JOSE, record, flow.request.method)
 
-    def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record) -> None:
+    def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> None:
         request = flow.request
-        ours = canonical_header_name(TRANSACTION_HEADER.encode())
-        kept = tuple(field for field in request.headers.fields if canonical_header_name(field[0]) != ours)
-        request.headers.fields = (*kept, (TRANSACTION_HEADER.encode(), record.transaction_id.encode()))
+        dropped = record.dropped
+        if self.state.snapshot is not None and self.state.snapshot.router.dropped_headers is not dropped:
+            dropped = dropped | self.state.snapshot.router.dropped_headers  # other files since, perhaps a new decision
+        fields = without(request.headers.fields, dropped)
+        if decision.route.upstream is not None and decision.route.upstream.strip_jws:
+            target, fields = stripped(decision.route.jws, request.data.path, fields)
+            if target != request.data.path:
+                request.data.path = target
+                record.identity = _identity(flow)
+        request.headers.fields = (*fields, *decision.added, (_TRANSACTION_NAME, record.transaction_id.encode()))
         request.trailers = None
         is_binary = request.is_http2 or request.is_http3
         if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode) and not is_binary:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from .reasons import Reason
+from .upstream import TRANSACTION_HEADER
 
 __all__ = ["ANSWERS", "BACKSIDE", "LAST_RESORT_BODY", "TRANSACTION_HEADER", "Answer"]
-
-TRANSACTION_HEADER: Final = "X-Global-Transaction-ID"
 
 
 @dataclass(frozen=True, slots=True)

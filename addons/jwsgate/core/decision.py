@@ -23,6 +23,7 @@ from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import Reason, Rejection
 from .replay import ReplayKey
 from .sources import check_request, single_value
+from .upstream import Headers
 from .verified_cache import VerifiedCache
 
 __all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body"]
@@ -60,6 +61,8 @@ class Allowed(NamedTuple):
     """From when on the times of the claims hold, in Unix seconds."""
     end: float = math.inf
     """Before when they hold."""
+    added: Headers = ()
+    """The headers to add to what is forwarded."""
     octets: int = 0
     """The size of its texts as the cache reckons: see `_octets`."""
 
@@ -172,6 +175,11 @@ def _verify_fresh(
     claims = parse_claims(jws.payload)
     check_claims(claims, jws.header, route.claims, client_id, now)
     start, end = good_between(claims, route.claims)
+    added: Headers = ()
+    size = _octets(text, jws.payload)
+    if route.upstream is not None:
+        added = route.upstream.headers(application, client_id, certificate, claims, jws.payload)
+        size += sum(len(name) + len(value) + 200 for name, value in added)
     return Allowed(
         route,
         application,
@@ -183,7 +191,8 @@ def _verify_fresh(
         _replay_key(route, application, claims, end),
         start,
         end,
-        _octets(text, jws.payload),
+        added,
+        size,
     )
 
 
@@ -235,7 +244,10 @@ def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
         jws = attach(awaiting.jws, body)
         certificate = _verify_with_any(jws, awaiting.certificates, _allowed_algorithms(route, application))
         check_typ(jws.header, route.claims.typ)
-        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg)
+        added: Headers = ()
+        if route.upstream is not None:
+            added = route.upstream.headers(application, client_id, certificate, _NO_CLAIMS, b"")
+        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg, added=added)
     if awaiting.but_body is None or route.bindings is None or route.bindings.body is None:
         raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")
     check_body_digest(awaiting.but_body.claims, route.bindings.body, body)

@@ -15,6 +15,7 @@ from .reasons import Reason, Rejection
 from .request_target import loose_segments, path_segments
 from .sources import Source
 from .trust import Trust
+from .upstream import TRANSACTION_HEADER, Upstream, dropped_name
 
 __all__ = [
     "Action",
@@ -154,6 +155,7 @@ class Route:
     audit_failure: Literal["deny", "continue"] = "deny"
     """What becomes of an allowed request whose record cannot be kept."""
     client_certificate: ClientCertificate | None = None
+    upstream: Upstream | None = None
     action: Action = field(default_factory=Forward)
 
 
@@ -190,6 +192,8 @@ class Router:
         self._routes: list[Route] = []
         self.asks_client_certificate = False
         """Whether any route demands one of the TLS connection."""
+        self.dropped_headers = {dropped_name(TRANSACTION_HEADER.encode())}
+        """Every header that is added to what any route forwards, as `upstream.dropped_name` spells it."""
         self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}
         """The headers that any route takes it from, by their canonical name."""
         self._found: dict[tuple[str, bytes], Route | None] = {}
@@ -217,6 +221,8 @@ class Router:
                 self.asks_client_certificate = True
             else:
                 self.certificate_headers.setdefault(demand.header.canonical, []).append(demand.header)
+        if route.upstream is not None:
+            self.dropped_headers.update(dropped_name(name.encode("ascii")) for name in route.upstream.names)
         self._found.clear()
         siblings.append(route)
         self._routes.append(route)

@@ -1,7 +1,8 @@
 """From a policy file to routes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from cryptography import x509
 from pydantic import ValidationError
@@ -23,8 +24,10 @@ from jwsgate.core.policy import (
 )
 from jwsgate.core.sources import Source
 from jwsgate.core.trust import Trust
+from jwsgate.core.upstream import Upstream
 
 from .documents import Document
+from .policy_parts import UpstreamShape, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
@@ -33,6 +36,7 @@ from .policy_shapes import (
     ClientCertificateShape,
     DemandsShape,
     JwsShape,
+    PlaceShape,
     PolicyShape,
     RouteShape,
     SignShape,
@@ -43,6 +47,9 @@ from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
 
 __all__ = ["PolicyReferences", "asks_for_ca", "build_routes"]
+
+
+_PLACE_KEYS: Final = frozenset({"header", "query", "cookie"})
 
 
 class PolicyReferences(Protocol):
@@ -67,8 +74,19 @@ class PolicyReferences(Protocol):
 
 def _source(shape: SourceShape, default: str) -> Source:
     """Raises `Unfit` when the shape names no place for what it says."""
+    others = tuple(_place(place, default) for place in shape.also or ())
+    source = replace(_place(shape, default), others=others)
+    places = [(place.place, place.name.lower()) for place in (source, *others)]
+    if len({*places}) < len(places):
+        raise Unfit("names a place twice", "list each place once")
+    return source
+
+
+def _place(shape: PlaceShape, default: str) -> Source:
     if shape.query is not None:
         return Source("query", shape.query)
+    if shape.cookie is not None:
+        return Source("cookie", shape.cookie)
     if shape.header is None and shape.scheme is not None:
         raise Unfit("has a scheme but no header", "name the header, such as Authorization")
     return Source("header", shape.header or default, shape.scheme)
@@ -80,9 +98,9 @@ def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
     for shape in (defaults, route):
         if shape is not None:
             new = {name: getattr(shape, name) for name in shape.model_fields_set}
-            if new.keys() & {"header", "query"}:
+            if new.keys() & _PLACE_KEYS:
                 # Another place replaces the whole of the former one.
-                said = {name: value for name, value in said.items() if name not in {"header", "query", "scheme"}}
+                said = {name: value for name, value in said.items() if name not in {*_PLACE_KEYS, "scheme", "also"}}
             said |= new
     try:
         return JwsShape(**said)
@@ -92,7 +110,7 @@ def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
         raise Unfit(message, cause.remedy if isinstance(cause, Unfit) else "say all of it here") from None
 
 
-def _merged[S: BindShape | TrustShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
+def _merged[S: BindShape | TrustShape | UpstreamShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
     """What the defaults ask for, with the keys that a route says itself in place of theirs."""
     if defaults is None or route is None:
         return route or defaults
@@ -187,6 +205,28 @@ class _Builder:
             self._find((*place, "certificates", "crl_file"), error)
         return self._references.trust(ca, lists) if ca is not None else None
 
+    def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
+        if shape.respond or shape.sign:
+            if shape.upstream is not None:
+                self.findings.append(((*place, "upstream"), "does nothing on a route that answers itself", "remove it"))
+            return None
+        said = place if shape.upstream is not None else ("defaults",)
+        try:
+            merged = _merged(UpstreamShape, self._defaults.upstream, shape.upstream)
+        except ValidationError as error:
+            cause = error.errors()[0].get("ctx", {}).get("error")
+            self.findings.append(((*place, "upstream"), f"does not fit the defaults: {cause}", "give each its own"))
+            return None
+        if merged is None:
+            return None
+        for name in ("claims", "claims_json"):
+            if jws.detached and getattr(merged, name):
+                message = "cannot be had from a detached JWS, which has no claims"
+                own = shape.upstream is not None and name in shape.upstream.model_fields_set
+                where = (*said, "upstream", name) if own else place
+                self.findings.append((where, message, f"move {name} to the routes that can have it"))
+        return upstream_of(merged)
+
     def _check_detached(self, shape: RouteShape, jws: JwsShape, place: Location) -> None:
         """A detached JWS signs the body, so that there are no claims to speak of."""
         if not jws.detached:
@@ -254,6 +294,7 @@ class _Builder:
             max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
+            upstream=self._upstream(shape, jws, place),
             action=action,
         )
 

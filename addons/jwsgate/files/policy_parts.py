@@ -1,0 +1,72 @@
+"""Parts of the format of policy files that concern what surrounds the demand for a JWS."""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, model_validator
+
+from jwsgate.core.upstream import Upstream, dropped_name
+
+from .problems import Unfit
+from .shapes import Shape
+
+__all__ = ["OwnHeader", "UpstreamShape", "upstream_of"]
+
+_RESERVED: Final = frozenset({
+    "accept-encoding", "access-control-request-headers", "access-control-request-method", "connection",
+    "content-encoding", "content-length", "content-type", "cookie", "expect", "forwarded", "host", "http2-settings",
+    "keep-alive", "origin", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "via", "x-forwarded-for", "x-global-transaction-id",
+})  # fmt: skip
+
+
+def _own_header(name: str) -> str:
+    if not all(part.isalnum() and part.isascii() for part in name.split("-")):
+        raise Unfit("is no name for a header of ours", "write letters, digits and -, such as X-Subject")
+    if len(name) > 64:
+        raise Unfit("is too long a name", "write at most 64 characters")
+    if name.lower() in _RESERVED or name.lower().startswith("sec-"):
+        raise Unfit("is a header with a meaning of its own", "write another name, such as X-Subject")
+    return name
+
+
+OwnHeader = Annotated[str, Field(min_length=1), AfterValidator(_own_header)]
+
+
+class UpstreamShape(Shape):
+    """What the upstream is told of the verified caller; every header named here is dropped from all that comes in."""
+
+    strip_jws: bool = False
+    """Take the JWS off what is forwarded."""
+    claims: dict[OwnHeader, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Header: claim. Texts, numbers and truth values; outside printable ASCII, and %, as % and two hex digits."""
+    claims_json: OwnHeader | None = None
+    """Header for all claims, as base64url of the JSON that was signed."""
+    application: OwnHeader | None = None
+    """Header for the name of the application."""
+    organization: OwnHeader | None = None
+    """Header for the name of the consumer organization, where the portal export has it."""
+    client_id: OwnHeader | None = None
+    """Header for the client ID."""
+    thumbprint: OwnHeader | None = None
+    """Header for the SHA-256 of the certificate that verified the JWS, in hex."""
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> "UpstreamShape":
+        names = [dropped_name(name.encode()) for name in upstream_of(self).names]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise Unfit(f"adds the header {name.decode()} twice", "give each its own header")
+        return self
+
+
+def upstream_of(shape: UpstreamShape) -> Upstream:
+    """The shape as the core has it."""
+    return Upstream(
+        strip_jws=shape.strip_jws,
+        claims=tuple(shape.claims.items()),
+        claims_json=shape.claims_json or "",
+        application=shape.application or "",
+        organization=shape.organization or "",
+        client_id=shape.client_id or "",
+        thumbprint=shape.thumbprint or "",
+    )
