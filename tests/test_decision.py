@@ -387,6 +387,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "bound": (a_route(bindings=bindings, max_body_octets=1000), token, BODY),
         "detached": (a_route(detached=True), detached(KEY, BODY), BODY),
         "mutual": (a_route(client_certificate=CARRIED), token, None),
+        "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
     }
 
 
@@ -402,8 +403,11 @@ FUNCTIONS = {
     "check_request_bindings": ("bound",),
     "check_body_digest": ("bound",),
     "attach": ("detached",),
-    "check_certificate_headers": ("mutual",),
-    "check_client_certificate": ("mutual",),
+    "check_certificate_headers": ("mutual", "report"),
+    "check_client_certificate": ("mutual", "report"),
+    "check_look_alikes": ("report",),
+    "reported": ("report",),
+    "_checked_report": ("report",),
     "_find_application": ("plain", "bound", "detached"),
     "_allowed_algorithms": ("plain", "bound", "detached"),
     "_verify_with_any": ("plain", "bound", "detached"),
@@ -443,7 +447,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     return decision
 
 
-@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual"])
+@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual", "report"])
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""
     assert isinstance(outcome(way), Allowed)

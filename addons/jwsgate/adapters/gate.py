@@ -27,7 +27,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
 from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
-from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
@@ -80,6 +80,11 @@ class _Record:
     """Whether the sinks have it."""
     dropped: Set[bytes] = frozenset()
     """The headers that only the gate may send upstream."""
+
+
+def _rejected(allowed: Allowed, reason: Reason, detail: str) -> Allowed | Rejected:
+    """What becomes of an allowed request that turns out to be none."""
+    return reported(Rejected(reason, detail, allowed.route, allowed.client_id, allowed.application))
 
 
 def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
@@ -243,7 +248,10 @@ class JwsGate:
     def _settle(self, flow: http.HTTPFlow, record: _Record, decision: Decision) -> None:
         """Take note of a decision; a rejection puts its answer on the flow and into the log."""
         record.decision = decision
-        if isinstance(decision, Rejected):
+        if isinstance(decision, Allowed) and (would_reject := decision.would_reject) is not None:
+            flow.marked = ":warning:"
+            flow.comment = f"jwsgate: would be rejected: {would_reject.reason}: {would_reject.detail}"
+        elif isinstance(decision, Rejected):
             answer = ANSWERS[decision.reason]
             method = flow.request.method
             record.denial = flow.response = _response(answer.status, answer.body, _JSON, record, method)
@@ -361,7 +369,10 @@ class JwsGate:
             await flow.wait_for_resume()
             allowed = self._confirm(flow, record)
             if isinstance(allowed, Allowed) and allowed.replay is not None:
-                await check_replay(self.state.replay_store, allowed.replay, time.time())
+                try:
+                    await check_replay(self.state.replay_store, allowed.replay, time.time())
+                except Rejection as rejection:
+                    allowed = _rejected(allowed, rejection.reason, rejection.detail)
             self._go_on(flow, record, allowed, found)
         except Rejection as rejection:
             self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
@@ -391,7 +402,7 @@ class JwsGate:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
             decision = decide_body(decision, flow.request.raw_content)
         if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
-            return Rejected(Reason.JWS_EXPIRED, "exp has passed while the request arrived")
+            return _rejected(decision, Reason.JWS_EXPIRED, "exp has passed while the request arrived")
         return decision
 
     def _go_on(

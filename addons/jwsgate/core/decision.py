@@ -8,7 +8,7 @@ Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,13 +20,13 @@ from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
 from .policy import Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
-from .reasons import Reason, Rejection
+from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
-from .sources import check_request, single_value
+from .sources import check_look_alikes, check_request, single_value
 from .upstream import Headers
 from .verified_cache import VerifiedCache
 
-__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body"]
+__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body", "reported"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -42,16 +42,29 @@ class Snapshot:
     """What portal and policies refer to, for those who look whether it has changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A request that must not pass. `detail` is for the audit log, never for the client."""
+
+    reason: Reason
+    detail: str
+    route: Route | None = None
+    client_id: ClientId | None = None
+    """Set once the client ID was found in the portal; never an unknown one, which is the client's text."""
+    application: Application | None = None
+
+
 class Allowed(NamedTuple):
     """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
 
-    On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty.
+    On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty. Where
+    `would_reject` is set nothing was verified: the client ID and the application are only what the request said.
     A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
     """
 
     route: Route
-    application: Application
-    client_id: ClientId
+    application: Application | None
+    client_id: ClientId | None
     payload: bytes = b""
     claims: Mapping[str, Any] = _NO_CLAIMS
     certificate: RegisteredCertificate | None = None
@@ -65,18 +78,8 @@ class Allowed(NamedTuple):
     """The headers to add to what is forwarded."""
     octets: int = 0
     """The size of its texts as the cache reckons: see `_octets`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A request that must not pass. `detail` is for the audit log, never for the client."""
-
-    reason: Reason
-    detail: str
-    route: Route | None = None
-    client_id: ClientId | None = None
-    """Set once the client ID was found in the portal; never an unknown one, which is the client's text."""
-    application: Application | None = None
+    would_reject: Rejected | None = None
+    """Why it would be rejected, were its route not in report mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,9 @@ def _replay_key(route: Route, application: Application, claims: Mapping[str, Any
     if not isinstance(jti, str) or not jti:
         raise Rejection(Reason.CLAIMS_MALFORMED, "jti is not a text")
     # The digest has a fixed size, whatever a client makes its jti.
-    return ReplayKey(application.client_ids[0], hashlib.sha256(jti.encode("utf-8")).hexdigest(), end)
+    digest = hashlib.sha256(jti.encode("utf-8")).hexdigest()
+    # What passes a route in report mode must not use up what is good once on another.
+    return ReplayKey(application.client_ids[0], f"report-{digest}" if route.report else digest, end)
 
 
 def _octets(text: bytes, payload: bytes) -> int:
@@ -254,6 +259,31 @@ def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
     return awaiting.but_body
 
 
+def reported(rejected: Rejected) -> Allowed | Rejected:
+    """What becomes of a rejection: on a route in report mode, the request passes, for some of the reasons."""
+    route = rejected.route
+    if route is None or not route.report or rejected.reason not in REPORTABLE:
+        return rejected
+    return Allowed(route, rejected.application, rejected.client_id, would_reject=rejected)
+
+
+def _checked_report(snapshot: Snapshot, rejected: Rejected, facts: RequestFacts) -> Allowed | Rejected:
+    """As `reported`, after a look at what the rejection left unseen: an unsafe request never passes."""
+    decision = reported(rejected)
+    if isinstance(decision, Allowed):
+        route = decision.route
+        try:
+            for source in (route.client_id, route.jws):
+                check_look_alikes(facts, source)
+            if route.client_certificate is not None:
+                sent = check_certificate_headers(facts, snapshot.router.certificate_headers)
+                check_client_certificate(facts, route.client_certificate, sent, ())
+        except Rejection as rejection:
+            if rejection.reason not in REPORTABLE:
+                return replace(rejected, reason=rejection.reason, detail=rejection.detail)
+    return decision
+
+
 def _broken(error: Exception) -> Rejected:
     return Rejected(Reason.INTERNAL_ERROR, f"{type(error).__name__} inside the gate")
 
@@ -269,7 +299,15 @@ def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float, cache: Jw
     try:
         return _steps(snapshot, facts, now, cache, progress)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, progress.route, progress.client_id, progress.application)
+        rejected = Rejected(
+            rejection.reason, rejection.detail, progress.route, progress.client_id, progress.application
+        )
+        if progress.route is None or not progress.route.report:
+            return rejected
+    except Exception as error:
+        return _broken(error)
+    try:
+        return _checked_report(snapshot, rejected, facts)
     except Exception as error:
         return _broken(error)
 
@@ -279,6 +317,9 @@ def decide_body(awaiting: AwaitsBody, body: bytes) -> Allowed | Rejected:
     try:
         return _body_steps(awaiting, body)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, awaiting.route, awaiting.client_id, awaiting.application)
+        rejected = Rejected(
+            rejection.reason, rejection.detail, awaiting.route, awaiting.client_id, awaiting.application
+        )
     except Exception as error:
         return _broken(error)
+    return reported(rejected)

@@ -156,6 +156,8 @@ class Route:
     """What becomes of an allowed request whose record cannot be kept."""
     client_certificate: ClientCertificate | None = None
     upstream: Upstream | None = None
+    report: bool = False
+    """Whether requests pass that would be rejected for who called (`reasons.REPORTABLE`), and are only reported."""
     action: Action = field(default_factory=Forward)
 
 

@@ -10,7 +10,7 @@ from .facts import RequestFacts, canonical_header_name
 from .reasons import Reason, Rejection
 from .request_target import query_values, without_query_value
 
-__all__ = ["Source", "check_request", "single_value", "stripped"]
+__all__ = ["Source", "check_look_alikes", "check_request", "single_value", "stripped"]
 
 # RFC 9110 section 9.1 has methods case-sensitive, but some upstreams fold them, past a route for POST alone.
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
@@ -181,6 +181,16 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     if not value:
         raise Rejection(missing, f"{source.place} {source.name} is empty")
     return value
+
+
+def check_look_alikes(facts: RequestFacts, source: Source) -> None:
+    """Refuse what only looks like a source's header, parameter or cookie, whatever else there is of it.
+
+    Raises:
+        Rejection: `request_unsafe`.
+    """
+    for place in (source, *source.others):
+        _READERS[place.place](facts, place)
 
 
 def _holds(source: Source, name: bytes, value: bytes) -> bool:

@@ -205,6 +205,15 @@ class _Builder:
             self._find((*place, "certificates", "crl_file"), error)
         return self._references.trust(ca, lists) if ca is not None else None
 
+    def _report(self, shape: RouteShape, place: Location) -> bool:
+        """Whether a route is in report mode."""
+        report = _said(shape.mode, self._defaults.mode) == "report"
+        if report and (shape.respond or shape.sign):
+            message = "cannot be report on a route that answers itself, which has nothing to answer then"
+            where = place if shape.mode is None else (*place, "mode")
+            self.findings.append((where, message if shape.mode else f"mode {message}", "say mode: enforce here"))
+        return report
+
     def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
         if shape.respond or shape.sign:
             if shape.upstream is not None:
@@ -295,6 +304,7 @@ class _Builder:
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
             upstream=self._upstream(shape, jws, place),
+            report=self._report(shape, place),
             action=action,
         )
 

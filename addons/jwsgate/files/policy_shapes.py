@@ -262,6 +262,8 @@ class DemandsShape(Shape):
     """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
     client_certificate: ClientCertificateShape | None = None
     """required: the TLS client certificate must be a registered one, besides the JWS; none; or the header it is in."""
+    mode: Literal["enforce", "report"] | None = None
+    """report: requests without a good JWS pass, and are logged and counted as would_reject; enforce if not said."""
     upstream: UpstreamShape | None = None
     """What the upstream is told of the caller, and whether the JWS is taken off."""
 
