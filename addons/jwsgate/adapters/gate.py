@@ -26,7 +26,7 @@ from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
-from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
+from jwsgate.core.answers import API_CONNECT, LAST_RESORT_BODY, TRANSACTION_HEADER, Reply
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
@@ -252,13 +252,20 @@ class JwsGate:
             flow.marked = ":warning:"
             flow.comment = f"jwsgate: would be rejected: {would_reject.reason}: {would_reject.detail}"
         elif isinstance(decision, Rejected):
-            answer = ANSWERS[decision.reason]
+            reply = self._reply(decision)
             method = flow.request.method
-            record.denial = flow.response = _response(answer.status, answer.body, _JSON, record, method)
+            record.denial = flow.response = _response(reply.status, reply.body, reply.content_type, record, method)
+            if reply.challenge is not None:
+                flow.response.headers["WWW-Authenticate"] = reply.challenge
             flow.marked = ":no_entry:"
             flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
             if not record.told:
                 self._tell(flow, record, decision)
+
+    def _reply(self, rejected: Rejected) -> Reply:
+        if rejected.route is not None:
+            return rejected.route.errors[rejected.reason]
+        return (API_CONNECT if self.state.snapshot is None else self.state.snapshot.router.errors)[rejected.reason]
 
     def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> Allowed | Rejected:
         """Have a decision put on record; returns the one that holds (`Accounts.decided`)."""

@@ -1,12 +1,13 @@
 """Policies: routes, what each demands, and which route a request belongs to."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from jwcrypto.jwk import JWK
 
+from .answers import API_CONNECT, Reply
 from .bindings import Bindings
 from .claims import ClaimRules
 from .client_certificate import CertificateHeader, ClientCertificate
@@ -155,6 +156,8 @@ class Route:
     audit_failure: Literal["deny", "continue"] = "deny"
     """What becomes of an allowed request whose record cannot be kept."""
     client_certificate: ClientCertificate | None = None
+    errors: Mapping[Reason, Reply] = field(default=API_CONNECT, repr=False)
+    """What a rejected client is told."""
     upstream: Upstream | None = None
     report: bool = False
     """Whether requests pass that would be rejected for who called (`reasons.REPORTABLE`), and are only reported."""
@@ -194,6 +197,8 @@ class Router:
         self._routes: list[Route] = []
         self.asks_client_certificate = False
         """Whether any route demands one of the TLS connection."""
+        self.errors = API_CONNECT
+        """What a client is told whose request has no route."""
         self.dropped_headers = {dropped_name(TRANSACTION_HEADER.encode())}
         """Every header that is added to what any route forwards, as `upstream.dropped_name` spells it."""
         self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}

@@ -1,12 +1,13 @@
 """From a policy file to routes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from cryptography import x509
 from pydantic import ValidationError
 
+from jwsgate.core.answers import API_CONNECT, Reply
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.certificates import CertificateError, load_private_key
 from jwsgate.core.claims import ClaimRules
@@ -22,12 +23,13 @@ from jwsgate.core.policy import (
     Router,
     Sign,
 )
+from jwsgate.core.reasons import Reason
 from jwsgate.core.sources import Source
 from jwsgate.core.trust import Trust
 from jwsgate.core.upstream import Upstream
 
 from .documents import Document
-from .policy_parts import UpstreamShape, upstream_of
+from .policy_parts import ErrorsShape, UpstreamShape, reply_table_of, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
@@ -172,10 +174,11 @@ def _sign_action(shape: SignShape, read_key: Callable[[str], bytes]) -> Sign:
 class _Builder:
     """Turns one policy's shapes into routes, and collects what is wrong with them."""
 
-    def __init__(self, defaults: DemandsShape, references: PolicyReferences) -> None:
+    def __init__(self, defaults: DemandsShape, references: PolicyReferences, errors: Mapping[Reason, Reply]) -> None:
         self.findings: list[Finding] = []
         self._defaults = defaults
         self._references = references
+        self._errors = errors
 
     def _find(self, place: Location, error: Unfit) -> None:
         self.findings.append((place, str(error), error.remedy))
@@ -303,6 +306,7 @@ class _Builder:
             max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
+            errors=self._errors,
             upstream=self._upstream(shape, jws, place),
             report=self._report(shape, place),
             action=action,
@@ -330,10 +334,20 @@ def _readable(document: Document) -> tuple[DemandsShape, list[tuple[int, RouteSh
     return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), findings
 
 
+def _errors(document: Document) -> Mapping[Reason, Reply] | None:
+    """What a policy says of its answers, if it is sound."""
+    data = document.data if isinstance(document.data, dict) else {}
+    shape, _ = check_shape(ErrorsShape, data["errors"]) if "errors" in data else (None, [])
+    return None if shape is None else reply_table_of(shape)
+
+
 def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     """Add the routes of one policy to the router; every problem in it is returned."""
     defaults, routes, findings = _readable(document)
-    builder = _Builder(defaults, references)
+    errors = _errors(document)
+    if errors is not None and router.errors is API_CONNECT:
+        router.errors = errors
+    builder = _Builder(defaults, references, API_CONNECT if errors is None else errors)
     for index, route_shape in routes:
         place: Location = ("routes", index)
         route = builder.route(route_shape, place)

@@ -1,15 +1,20 @@
 """Parts of the format of policy files that concern what surrounds the demand for a JWS."""
 
-from typing import Annotated, Final
+import difflib
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from jwsgate.core.answers import Override, Reply, reply_table
+from jwsgate.core.reasons import Reason
 from jwsgate.core.upstream import Upstream, dropped_name
 
 from .problems import Unfit
 from .shapes import Shape
 
-__all__ = ["OwnHeader", "UpstreamShape", "upstream_of"]
+__all__ = ["ErrorsShape", "OwnHeader", "UpstreamShape", "reply_table_of", "upstream_of"]
 
 _RESERVED: Final = frozenset({
     "accept-encoding", "access-control-request-headers", "access-control-request-method", "connection",
@@ -70,3 +75,55 @@ def upstream_of(shape: UpstreamShape) -> Upstream:
         client_id=shape.client_id or "",
         thumbprint=shape.thumbprint or "",
     )
+
+
+def _reason(name: str) -> str:
+    if name not in {*Reason}:
+        close = difflib.get_close_matches(name, [*Reason], n=1, cutoff=0.5)
+        raise Unfit("is no reason", f"did you mean {close[0]}?" if close else "the README has the table of reasons")
+    return name
+
+
+def _plain_text(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise Unfit("is not printable ASCII", "write plain text of one line")
+    if len(text) > 200:
+        raise Unfit("is too long a text", "write at most 200 characters")
+    return text
+
+
+PlainText = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
+
+
+def _status(number: int) -> int:
+    if number not in {status.value for status in HTTPStatus}:
+        raise Unfit("is no status of HTTP", "write one that is registered, such as 401, 403, 429 or 503")
+    return number
+
+
+class OverrideShape(Shape):
+    """What is answered to one reason, in place of the profile's own words."""
+
+    status: Annotated[int, Field(ge=400, le=599), AfterValidator(_status)] | None = None
+    """Status code, from 400 to 599."""
+    message: PlainText | None = None
+    """httpMessage, or the title of the problem details."""
+    information: PlainText | None = None
+    """moreInformation, or the detail of the problem details."""
+
+
+class ErrorsShape(Shape):
+    """What rejected clients are told."""
+
+    profile: Literal["api-connect", "rfc"] = "api-connect"
+    """api-connect: its JSON; rfc: 401 and 403 with WWW-Authenticate, and problem details (RFC 9457)."""
+    overrides: dict[Annotated[str, AfterValidator(_reason)], OverrideShape] = Field(default_factory=dict)
+    """Reason: status, message and information in place of the profile's."""
+
+
+def reply_table_of(shape: ErrorsShape) -> Mapping[Reason, Reply]:
+    """The shape as the core has it."""
+    overrides = {
+        Reason(name): Override(said.status, said.message, said.information) for name, said in shape.overrides.items()
+    }
+    return reply_table(shape.profile, overrides)

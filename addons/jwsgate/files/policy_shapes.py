@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
-from .policy_parts import UpstreamShape
+from .policy_parts import ErrorsShape, UpstreamShape
 from .problems import Unfit
 from .shapes import Algorithm, Shape
 
@@ -304,5 +304,7 @@ class PolicyShape(Shape):
 
     defaults: DemandsShape = Field(default_factory=DemandsShape)
     """What holds for every route that does not say otherwise."""
+    errors: ErrorsShape | None = None
+    """What rejected clients are told; of several policies, the first that says so speaks where no route matches."""
     routes: Annotated[list[RouteShape], Field(min_length=1)]
     """The most specific route wins: plain segments before templates before /**."""
