@@ -27,6 +27,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
 from jwsgate.core.answers import API_CONNECT, LAST_RESORT_BODY, TRANSACTION_HEADER, Reply
+from jwsgate.core.cors import is_cors_header
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
@@ -85,6 +86,14 @@ class _Record:
 def _rejected(allowed: Allowed, reason: Reason, detail: str) -> Allowed | Rejected:
     """What becomes of an allowed request that turns out to be none."""
     return reported(Rejected(reason, detail, allowed.route, allowed.client_id, allowed.application))
+
+
+def _preflight_answer(allowed: Allowed, record: _Record) -> http.Response:
+    """What a browser is told before it calls; what goes with every response is added later (`responseheaders`)."""
+    response = http.Response.make(204, b"", {TRANSACTION_HEADER: record.transaction_id})
+    if allowed.route.cors is not None and allowed.preflight is not None:
+        response.headers.fields += allowed.route.cors.preflight_headers(record.headers, allowed.preflight)
+    return response
 
 
 def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
@@ -331,6 +340,8 @@ class JwsGate:
         decision = record.decision
         if not isinstance(decision, Allowed) or not isinstance(decision.route.action, Forward) or flow.intercepted:
             return None
+        if decision.preflight is not None:
+            return None
         request = flow.request
         # HTTP/2 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
         unknown = request.is_http2 and http_layer_of(flow.client_conn) is not None and flow not in self.bodyless
@@ -418,6 +429,8 @@ class JwsGate:
         answer = None
         if isinstance(decision, Allowed):
             match decision.route.action:
+                case _ if decision.preflight is not None:
+                    answer = _preflight_answer(decision, record)
                 case Forward():
                     self._prepare_upstream(flow, record, decision)
                     if found is not record.denial:
@@ -489,6 +502,10 @@ class JwsGate:
             headers = flow.response.data.headers
             kept = tuple(field for field in headers.fields if field[0].lower() != _TRANSACTION_NAME.lower())
             headers.fields = (*kept, (_TRANSACTION_NAME, record.transaction_id.encode()))
+            route = record.decision.route
+            if route is not None and route.cors is not None:
+                kept = tuple(field for field in headers.fields if not is_cors_header(field[0]))
+                headers.fields = kept + route.cors.response_headers(record.headers)
             if record.forwarded:
                 flow.response.stream = _is_large(flow.response.data.headers.fields, unknown=True)
 

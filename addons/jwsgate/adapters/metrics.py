@@ -299,6 +299,11 @@ class Metrics(Collector):
             "Routes on which requests without a good JWS pass.",
             sum(route.report for route in snapshot.router),
         )
+        yield GaugeMetricFamily(
+            "jwsgate_open_routes",
+            "Routes on which every request passes.",
+            sum(route.open for route in snapshot.router),
+        )
         yield from self._expiry.families(snapshot.portal, time.time())
 
     def close(self) -> None:

@@ -43,11 +43,14 @@ def _list_of(error: ProblemsFound) -> str:
 
 def _warn(snapshot: Snapshot) -> None:
     """Say loudly what passes without a JWS."""
-    reporting = [repr(route.name) for route in snapshot.router if route.report]
-    if reporting:
-        more = f" and {len(reporting) - 20} more" if len(reporting) > 20 else ""
-        names = printable(", ".join(reporting[:20]))
-        logger.warning("jwsgate: REPORT MODE, requests pass without a good JWS on the routes %s%s", names, more)
+    for warning, found in (
+        ("REPORT MODE, requests pass without a good JWS", [route for route in snapshot.router if route.report]),
+        ("OPEN, every request passes", [route for route in snapshot.router if route.open]),
+    ):
+        if found:
+            more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+            names = printable(", ".join(repr(route.name) for route in found[:20]))
+            logger.warning("jwsgate: %s on the routes %s%s", warning, names, more)
 
 
 class GateState:

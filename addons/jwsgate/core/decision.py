@@ -16,6 +16,7 @@ from .bindings import check_body_digest, check_request_bindings
 from .certificates import RegisteredCertificate
 from .claims import check_claims, check_typ, good_between, parse_claims
 from .client_certificate import check_certificate_headers, check_client_certificate
+from .cors import requested_method
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
 from .policy import Route, Router, Sign
@@ -58,7 +59,8 @@ class Allowed(NamedTuple):
     """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
 
     On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty. Where
-    `would_reject` is set nothing was verified: the client ID and the application are only what the request said.
+    `would_reject` or `preflight` is set, or the route is open, nothing was verified: the client ID and the application
+    are only what the request said.
     A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
     """
 
@@ -78,6 +80,8 @@ class Allowed(NamedTuple):
     """The headers to add to what is forwarded."""
     octets: int = 0
     """The size of its texts as the cache reckons: see `_octets`."""
+    preflight: str | None = None
+    """The method that a CORS preflight asks for, which is answered and never goes upstream."""
     would_reject: Rejected | None = None
     """Why it would be rejected, were its route not in report mode."""
 
@@ -201,20 +205,43 @@ def _verify_fresh(
     )
 
 
-def _steps(
-    snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
-) -> Decision:
-    websocket = check_request(facts)
-    route = snapshot.router.find(facts.method, facts.target)
+def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
+    """The answer to a preflight for a route that has CORS; None for every other request."""
+    method = requested_method(facts)
+    route = None if method is None else router.find(method, facts.target)
+    if route is None or route.cors is None:
+        return None
+    return Allowed(route, None, None, preflight=method)
+
+
+def _find_route(router: Router, facts: RequestFacts) -> Route:
+    route = router.find(facts.method, facts.target)
     if route is None:
         raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
-    progress.route = route
+    return route
+
+
+def _check_room(route: Route, facts: RequestFacts, websocket: bool) -> None:
     if websocket and not route.websocket:
         raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
     if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
         raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+
+
+def _steps(
+    snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
+) -> Decision:
+    websocket = check_request(facts)
+    if snapshot.router.has_cors and facts.method == "OPTIONS":
+        preflight = _preflight(snapshot.router, facts)
+        if preflight is not None:
+            return preflight
+    progress.route = route = _find_route(snapshot.router, facts)
+    _check_room(route, facts, websocket)
     named = snapshot.router.certificate_headers
     sent = check_certificate_headers(facts, named) if named else {}
+    if route.open:
+        return Allowed(route, None, None)
     raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     client_id, application = _find_application(snapshot.portal, raw_client_id)
     progress.client_id = client_id

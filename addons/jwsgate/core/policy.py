@@ -11,6 +11,7 @@ from .answers import API_CONNECT, Reply
 from .bindings import Bindings
 from .claims import ClaimRules
 from .client_certificate import CertificateHeader, ClientCertificate
+from .cors import Cors
 from .jws import DEFAULT_MAX_OCTETS
 from .reasons import Reason, Rejection
 from .request_target import loose_segments, path_segments
@@ -156,6 +157,9 @@ class Route:
     audit_failure: Literal["deny", "continue"] = "deny"
     """What becomes of an allowed request whose record cannot be kept."""
     client_certificate: ClientCertificate | None = None
+    open: bool = False
+    """Whether every request passes, without a client ID or a JWS."""
+    cors: Cors | None = None
     errors: Mapping[Reason, Reply] = field(default=API_CONNECT, repr=False)
     """What a rejected client is told."""
     upstream: Upstream | None = None
@@ -199,6 +203,8 @@ class Router:
         """Whether any route demands one of the TLS connection."""
         self.errors = API_CONNECT
         """What a client is told whose request has no route."""
+        self.has_cors = False
+        """Whether any route answers preflights."""
         self.dropped_headers = {dropped_name(TRANSACTION_HEADER.encode())}
         """Every header that is added to what any route forwards, as `upstream.dropped_name` spells it."""
         self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}
@@ -228,6 +234,7 @@ class Router:
                 self.asks_client_certificate = True
             else:
                 self.certificate_headers.setdefault(demand.header.canonical, []).append(demand.header)
+        self.has_cors = self.has_cors or route.cors is not None
         if route.upstream is not None:
             self.dropped_headers.update(dropped_name(name.encode("ascii")) for name in route.upstream.names)
         self._found.clear()

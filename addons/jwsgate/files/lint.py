@@ -56,6 +56,7 @@ RULES: Final = {
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
         Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
         Rule("client-id-missing", "warning", "an enabled application has no client ID"),
+        Rule("route-open", "warning", "a route is open, so that every request passes"),
         Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
     )
@@ -249,6 +250,9 @@ def _policy_findings(path: Path) -> Iterator[LintFinding]:
         if isinstance(shape, dict) and shape.get("mode") == "report":
             message = "lets requests pass without a good JWS"
             tell((*location, "mode"), "route-report", message, "say mode: enforce once all clients sign")
+        if isinstance(shape, dict) and shape.get("open") in {True, "true"}:
+            message = "lets every request pass, without a client ID and without a JWS"
+            tell((*location, "open"), "route-open", message, "remove it unless this path is for everybody")
     for problem in document.problem_list(findings):
         yield LintFinding(RULES[told[problem.path]], problem)
 

@@ -29,7 +29,7 @@ from jwsgate.core.trust import Trust
 from jwsgate.core.upstream import Upstream
 
 from .documents import Document
-from .policy_parts import ErrorsShape, UpstreamShape, reply_table_of, upstream_of
+from .policy_parts import ErrorsShape, UpstreamShape, cors_of, reply_table_of, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
@@ -210,7 +210,7 @@ class _Builder:
 
     def _report(self, shape: RouteShape, place: Location) -> bool:
         """Whether a route is in report mode."""
-        report = _said(shape.mode, self._defaults.mode) == "report"
+        report = _said(shape.mode, self._defaults.mode) == "report" and not shape.open
         if report and (shape.respond or shape.sign):
             message = "cannot be report on a route that answers itself, which has nothing to answer then"
             where = place if shape.mode is None else (*place, "mode")
@@ -218,6 +218,9 @@ class _Builder:
         return report
 
     def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
+        if shape.open and shape.upstream is not None and shape.upstream.model_fields_set - {"strip_jws"}:
+            message = "has nobody to tell of on an open route"
+            self.findings.append(((*place, "upstream"), message, "leave strip_jws alone"))
         if shape.respond or shape.sign:
             if shape.upstream is not None:
                 self.findings.append(((*place, "upstream"), "does nothing on a route that answers itself", "remove it"))
@@ -285,6 +288,7 @@ class _Builder:
         except PatternError as error:
             self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
             return None
+        cors = shape.cors or defaults.cors
         algorithms = shape.algorithms or defaults.algorithms
         attached = not jws.detached
         single_use = _said(shape.single_use, defaults.single_use)
@@ -306,6 +310,8 @@ class _Builder:
             max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
+            open=bool(shape.open),
+            cors=None if cors is None else cors_of(cors, (client_id, jws_source)),
             errors=self._errors,
             upstream=self._upstream(shape, jws, place),
             report=self._report(shape, place),

@@ -1,20 +1,23 @@
 """Parts of the format of policy files that concern what surrounds the demand for a JWS."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from jwsgate.core.answers import Override, Reply, reply_table
+from jwsgate.core.cors import Cors
 from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
 from jwsgate.core.upstream import Upstream, dropped_name
 
 from .problems import Unfit
 from .shapes import Shape
 
-__all__ = ["ErrorsShape", "OwnHeader", "UpstreamShape", "reply_table_of", "upstream_of"]
+__all__ = ["CorsShape", "ErrorsShape", "OwnHeader", "UpstreamShape", "cors_of", "reply_table_of", "upstream_of"]
 
 _RESERVED: Final = frozenset({
     "accept-encoding", "access-control-request-headers", "access-control-request-method", "connection",
@@ -127,3 +130,52 @@ def reply_table_of(shape: ErrorsShape) -> Mapping[Reason, Reply]:
         Reason(name): Override(said.status, said.message, said.information) for name, said in shape.overrides.items()
     }
     return reply_table(shape.profile, overrides)
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text != "*" and (
+        parts.scheme not in {"http", "https"} or text != text.lower() or text != f"{parts.scheme}://{parts.netloc}"
+    ):
+        raise Unfit("is no origin", "write it as browsers send it, such as https://app.example")
+    if not text.isascii() or not text.isprintable() or "@" in text or " " in text or (text != "*" and not parts.netloc):
+        raise Unfit("is no origin", "write it as browsers send it, such as https://app.example")
+    return text
+
+
+_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'+\-.^_`|~]+$")]
+
+
+class CorsShape(Shape):
+    """CORS: the gate answers preflights, and lets browsers show its errors."""
+
+    origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], Field(min_length=1)]
+    """Origins whose scripts may call, such as https://app.example; or * alone, without credentials."""
+    headers: list[_Header] = Field(default_factory=list)
+    """Request headers that scripts may send, besides those of the client ID and the JWS."""
+    expose: list[_Header] = Field(default_factory=list)
+    """Response headers that scripts may read."""
+    credentials: bool = False
+    """Let scripts send cookies and client certificates."""
+    max_age: Annotated[int, Field(ge=0, le=86_400)] = 600
+    """Seconds for which browsers may remember a preflight."""
+
+    @model_validator(mode="after")
+    def _no_credentials_for_all(self) -> "CorsShape":
+        if "*" in self.origins and len(self.origins) > 1:
+            raise Unfit("names * beside other origins", "keep one or the other")
+        if "*" in self.origins and self.credentials:
+            raise Unfit("lets every origin use credentials", "list the origins")
+        return self
+
+
+def cors_of(shape: CorsShape, sources: Iterable[Source]) -> Cors:
+    """The shape as the core has it; scripts may send the headers of the sources too."""
+    own = [place.name for source in sources for place in (source, *source.others) if place.place == "header"]
+    return Cors(
+        origins=None if "*" in shape.origins else frozenset(origin.encode("ascii") for origin in shape.origins),
+        headers=tuple(dict.fromkeys((*own, *shape.headers))),
+        expose=("X-Global-Transaction-ID", *shape.expose),
+        credentials=shape.credentials,
+        max_age=shape.max_age,
+    )

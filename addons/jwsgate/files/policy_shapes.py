@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
-from .policy_parts import ErrorsShape, UpstreamShape
+from .policy_parts import CorsShape, ErrorsShape, UpstreamShape
 from .problems import Unfit
 from .shapes import Algorithm, Shape
 
@@ -262,10 +262,17 @@ class DemandsShape(Shape):
     """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
     client_certificate: ClientCertificateShape | None = None
     """required: the TLS client certificate must be a registered one, besides the JWS; none; or the header it is in."""
+    cors: CorsShape | None = None
+    """Answer the preflights of browsers, and let them show errors."""
     mode: Literal["enforce", "report"] | None = None
     """report: requests without a good JWS pass, and are logged and counted as would_reject; enforce if not said."""
     upstream: UpstreamShape | None = None
     """What the upstream is told of the caller, and whether the JWS is taken off."""
+
+
+_NOT_WHEN_OPEN: Final = (
+    "client_id", "jws", "algorithms", "claims", "bind", "single_use", "certificates", "client_certificate", "mode",
+)  # fmt: skip
 
 
 class RouteShape(DemandsShape):
@@ -279,6 +286,8 @@ class RouteShape(DemandsShape):
     """Methods in capitals; all if not said. HEAD is not part of GET."""
     websocket: bool | None = None
     """Let the request open a WebSocket, which is decided once, by its handshake."""
+    open: bool | None = None
+    """Let every request pass, without a client ID and without a JWS."""
     forward: bool | None = None
     """Send the request upstream: what happens if nothing else is said."""
     respond: Literal["claims"] | None = None
@@ -292,6 +301,12 @@ class RouteShape(DemandsShape):
             raise Unfit("says forward: false", "say respond or sign, or remove the route to refuse its requests")
         if sum(map(bool, (self.forward, self.respond, self.sign))) > 1:
             raise Unfit("has more than one of forward, respond, sign", "keep one")
+        if self.open:
+            if self.respond or self.sign:
+                raise Unfit("is open and answers by itself, without a JWS to answer from", "forward instead")
+            unused = [name for name in _NOT_WHEN_OPEN if getattr(self, name) is not None]
+            if unused:
+                raise Unfit(f"is open, so that {unused[0]} is never looked at", f"remove open or {unused[0]}")
         if self.websocket and (self.respond or self.sign):
             raise Unfit("has a websocket that nobody would answer", "remove it, or forward the requests")
         return self
