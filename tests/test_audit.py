@@ -97,7 +97,7 @@ def test_every_member_of_a_record_is_written() -> None:
     """A member that records get later is not forgotten here."""
     renamed = {"duration": "duration_us"}
     assert {renamed.get(field.name, field.name) for field in dataclasses.fields(DecisionRecord)} == (
-        set(MEMBERS) - {"decision"}
+        (set(MEMBERS) - {"decision"}) | {"reported"}  # the two are one word in the line
     )
 
 

@@ -35,6 +35,7 @@ from jwsgate.core import decision as module
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.claims import ClaimRules
 from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
+from jwsgate.core.cors import Cors
 from jwsgate.core.decision import Allowed, AwaitsBody, JwsCache, Rejected, Snapshot, decide, decide_body
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import RespondClaims, Route, Router, Sign
@@ -387,6 +388,8 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "bound": (a_route(bindings=bindings, max_body_octets=1000), token, BODY),
         "detached": (a_route(detached=True), detached(KEY, BODY), BODY),
         "mutual": (a_route(client_certificate=CARRIED), token, None),
+        "preflight": (a_route(cors=Cors(None)), token, None),
+        "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
     }
 
 
@@ -402,8 +405,15 @@ FUNCTIONS = {
     "check_request_bindings": ("bound",),
     "check_body_digest": ("bound",),
     "attach": ("detached",),
-    "check_certificate_headers": ("mutual",),
-    "check_client_certificate": ("mutual",),
+    "check_certificate_headers": ("mutual", "report"),
+    "check_client_certificate": ("mutual", "report"),
+    "check_look_alikes": ("report",),
+    "_find_route": ("plain", "bound", "detached"),
+    "_check_room": ("plain", "bound", "detached"),
+    "_preflight": ("preflight",),
+    "requested_method": ("preflight",),
+    "reported": ("report",),
+    "_checked_report": ("report",),
     "_find_application": ("plain", "bound", "detached"),
     "_allowed_algorithms": ("plain", "bound", "detached"),
     "_verify_with_any": ("plain", "bound", "detached"),
@@ -436,6 +446,9 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     """The last word on a good request of one way."""
     route, token, body = _worlds()[way]
     request = replace(a_request(token, carried()), peer=BALANCER)
+    if route.cors is not None:
+        headers = ((b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET"))
+        request = replace(request, method="OPTIONS", headers=headers)
     decision = decide(a_snapshot([an_application(certificate_for(KEY))], route), request, NOW, cache)
     if isinstance(decision, AwaitsBody):
         assert body is not None
@@ -443,7 +456,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     return decision
 
 
-@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual"])
+@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual", "report", "preflight"])
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""
     assert isinstance(outcome(way), Allowed)

@@ -531,7 +531,7 @@ MISTAKES = [
         (
             "routes[0].jws",
             "names a header and a query parameter",
-            "keep one, so that one place holds the value",
+            "keep one, and list the other under also; exactly one may then hold the value",
         ),
         id="two-places",
     ),

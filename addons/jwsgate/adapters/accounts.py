@@ -33,7 +33,10 @@ def _record(
     flow: http.HTTPFlow, decision: Allowed | Rejected, transaction_id: str, now: float, seconds: float, cached: bool
 ) -> DecisionRecord:
     reason, detail, thumbprint, alg = None, "", None, None
-    if isinstance(decision, Allowed):
+    would_reject = decision.would_reject if isinstance(decision, Allowed) else None
+    if would_reject is not None:
+        reason, detail = would_reject.reason, would_reject.detail
+    elif isinstance(decision, Allowed):
         alg = decision.alg
         if decision.certificate is not None:
             thumbprint = decision.certificate.thumbprint
@@ -56,6 +59,7 @@ def _record(
         alg=alg,
         cached=cached and thumbprint is not None,
         trace_id=trace_id_of(data.headers.fields),
+        reported=would_reject is not None,
     )
 
 
@@ -110,7 +114,8 @@ class Accounts:
         Returns the decision that holds: an allowed request is rejected when its audit record cannot be written
         and its route's policy does not say otherwise.
         """
-        if self.audit is None and self.metrics is None and isinstance(decision, Allowed):
+        untold = isinstance(decision, Allowed) and decision.would_reject is None
+        if untold and self.audit is None and self.metrics is None:
             return decision  # the log leaves out what is allowed
         record = _record(flow, decision, transaction_id, now, seconds, cached)
         if not self._is_audited(record) and isinstance(decision, Allowed) and decision.route.audit_failure == "deny":

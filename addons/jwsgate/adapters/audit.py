@@ -203,7 +203,7 @@ class AuditLog:
             f',"client_id":{_text(record.client_id, n)}'
             f',"application":{_text(record.application, n)}'
             f',"route":{_text(record.route, n)}'
-            f',"decision":"{"allowed" if reason is None else "rejected"}"'
+            f',"decision":"{record.outcome}"'
             f',"reason":{"null" if reason is None else quoted(reason.value)}'
             f',"detail":{_text(record.detail, n)}'
             f',"thumbprint":{_text(record.thumbprint, n)}'

@@ -31,8 +31,9 @@ class DecisionLog:
         if record.reason is not None and self._rejection_level is not None:
             logger.log(
                 self._rejection_level,
-                "jwsgate: %s rejected: %s: %s",
+                "jwsgate: %s %s: %s: %s",
                 record.transaction_id,
+                "would be rejected" if record.reported else "rejected",
                 record.reason,
                 record.detail,
             )

@@ -26,13 +26,16 @@ from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
-from jwsgate.core.answers import ANSWERS, LAST_RESORT_BODY, TRANSACTION_HEADER
-from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body
-from jwsgate.core.facts import RequestFacts, canonical_header_name
+from jwsgate.core.answers import API_CONNECT, LAST_RESORT_BODY, TRANSACTION_HEADER, Reply
+from jwsgate.core.cors import is_cors_header
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
+from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.replay import check_replay
 from jwsgate.core.signing import sign_posted_claims
+from jwsgate.core.sources import stripped
+from jwsgate.core.upstream import without
 
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
@@ -76,6 +79,21 @@ class _Record:
     """Whether it goes upstream, rather than being answered here."""
     told: bool = False
     """Whether the sinks have it."""
+    dropped: Set[bytes] = frozenset()
+    """The headers that only the gate may send upstream."""
+
+
+def _rejected(allowed: Allowed, reason: Reason, detail: str) -> Allowed | Rejected:
+    """What becomes of an allowed request that turns out to be none."""
+    return reported(Rejected(reason, detail, allowed.route, allowed.client_id, allowed.application))
+
+
+def _preflight_answer(allowed: Allowed, record: _Record) -> http.Response:
+    """What a browser is told before it calls; what goes with every response is added later (`responseheaders`)."""
+    response = http.Response.make(204, b"", {TRANSACTION_HEADER: record.transaction_id})
+    if allowed.route.cors is not None and allowed.preflight is not None:
+        response.headers.fields += allowed.route.cors.preflight_headers(record.headers, allowed.preflight)
+    return response
 
 
 def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
@@ -229,6 +247,8 @@ class JwsGate:
         if (fault := _version_fault(flow)) is not None:
             decision = Rejected(Reason.REQUEST_UNSAFE, fault)
         record = _Record(decision, new_transaction_id(), _identity(flow), facts.headers, flow.response)
+        if state.snapshot is not None:
+            record.dropped = state.snapshot.router.dropped_headers
         record.cached = state.cache.stored == verified
         record.duration = time.perf_counter() - started
         self._settle(flow, record, decision)
@@ -237,14 +257,24 @@ class JwsGate:
     def _settle(self, flow: http.HTTPFlow, record: _Record, decision: Decision) -> None:
         """Take note of a decision; a rejection puts its answer on the flow and into the log."""
         record.decision = decision
-        if isinstance(decision, Rejected):
-            answer = ANSWERS[decision.reason]
+        if isinstance(decision, Allowed) and (would_reject := decision.would_reject) is not None:
+            flow.marked = ":warning:"
+            flow.comment = f"jwsgate: would be rejected: {would_reject.reason}: {would_reject.detail}"
+        elif isinstance(decision, Rejected):
+            reply = self._reply(decision)
             method = flow.request.method
-            record.denial = flow.response = _response(answer.status, answer.body, _JSON, record, method)
+            record.denial = flow.response = _response(reply.status, reply.body, reply.content_type, record, method)
+            if reply.challenge is not None:
+                flow.response.headers["WWW-Authenticate"] = reply.challenge
             flow.marked = ":no_entry:"
             flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
             if not record.told:
                 self._tell(flow, record, decision)
+
+    def _reply(self, rejected: Rejected) -> Reply:
+        if rejected.route is not None:
+            return rejected.route.errors[rejected.reason]
+        return (API_CONNECT if self.state.snapshot is None else self.state.snapshot.router.errors)[rejected.reason]
 
     def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> Allowed | Rejected:
         """Have a decision put on record; returns the one that holds (`Accounts.decided`)."""
@@ -310,6 +340,8 @@ class JwsGate:
         decision = record.decision
         if not isinstance(decision, Allowed) or not isinstance(decision.route.action, Forward) or flow.intercepted:
             return None
+        if decision.preflight is not None:
+            return None
         request = flow.request
         # HTTP/2 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
         unknown = request.is_http2 and http_layer_of(flow.client_conn) is not None and flow not in self.bodyless
@@ -355,7 +387,10 @@ class JwsGate:
             await flow.wait_for_resume()
             allowed = self._confirm(flow, record)
             if isinstance(allowed, Allowed) and allowed.replay is not None:
-                await check_replay(self.state.replay_store, allowed.replay, time.time())
+                try:
+                    await check_replay(self.state.replay_store, allowed.replay, time.time())
+                except Rejection as rejection:
+                    allowed = _rejected(allowed, rejection.reason, rejection.detail)
             self._go_on(flow, record, allowed, found)
         except Rejection as rejection:
             self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
@@ -385,7 +420,7 @@ class JwsGate:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
             decision = decide_body(decision, flow.request.raw_content)
         if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
-            return Rejected(Reason.JWS_EXPIRED, "exp has passed while the request arrived")
+            return _rejected(decision, Reason.JWS_EXPIRED, "exp has passed while the request arrived")
         return decision
 
     def _go_on(
@@ -394,8 +429,10 @@ class JwsGate:
         answer = None
         if isinstance(decision, Allowed):
             match decision.route.action:
+                case _ if decision.preflight is not None:
+                    answer = _preflight_answer(decision, record)
                 case Forward():
-                    self._prepare_upstream(flow, record)
+                    self._prepare_upstream(flow, record, decision)
                     if found is not record.denial:
                         answer = found  # another add-on answers an allowed request in place of the upstream
                 case RespondClaims():
@@ -422,11 +459,18 @@ class JwsGate:
         jws = sign_posted_claims(action, body, time.time())
         return _response(200, jws, _JOSE, record, flow.request.method)
 
-    def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record) -> None:
+    def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> None:
         request = flow.request
-        ours = canonical_header_name(TRANSACTION_HEADER.encode())
-        kept = tuple(field for field in request.headers.fields if canonical_header_name(field[0]) != ours)
-        request.headers.fields = (*kept, (TRANSACTION_HEADER.encode(), record.transaction_id.encode()))
+        dropped = record.dropped
+        if self.state.snapshot is not None and self.state.snapshot.router.dropped_headers is not dropped:
+            dropped = dropped | self.state.snapshot.router.dropped_headers  # other files since, perhaps a new decision
+        fields = without(request.headers.fields, dropped)
+        if decision.route.upstream is not None and decision.route.upstream.strip_jws:
+            target, fields = stripped(decision.route.jws, request.data.path, fields)
+            if target != request.data.path:
+                request.data.path = target
+                record.identity = _identity(flow)
+        request.headers.fields = (*fields, *decision.added, (_TRANSACTION_NAME, record.transaction_id.encode()))
         request.trailers = None
         is_binary = request.is_http2 or request.is_http3
         if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode) and not is_binary:
@@ -458,6 +502,10 @@ class JwsGate:
             headers = flow.response.data.headers
             kept = tuple(field for field in headers.fields if field[0].lower() != _TRANSACTION_NAME.lower())
             headers.fields = (*kept, (_TRANSACTION_NAME, record.transaction_id.encode()))
+            route = record.decision.route
+            if route is not None and route.cors is not None:
+                kept = tuple(field for field in headers.fields if not is_cors_header(field[0]))
+                headers.fields = kept + route.cors.response_headers(record.headers)
             if record.forwarded:
                 flow.response.stream = _is_large(flow.response.data.headers.fields, unknown=True)
 

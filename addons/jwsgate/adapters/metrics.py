@@ -1,7 +1,7 @@
 """Metrics for Prometheus. They say how often and how long, never who: no client ID, no path, no text of a client.
 
 Rule 1. Counting never fails, never waits, and takes the same time however many routes and applications there are.
-Rule 2. The number of series is bounded: reasons come from an enum, routes from the policy, and past 5,000 pairs
+Rule 2. The number of series is bounded: reasons come from an enum, routes from the policy, and past 5,000 sets
         of the two the route is told as `(more)`. A policy loaded anew keeps what was counted before.
 Rule 3. What is known of the files (revision, certificates) is told by the process that answers the scrape, from its
         own snapshot; all else is the sum over the workers, those that died included.
@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from jwsgate import __version__
 from jwsgate.core.decision import Snapshot
-from jwsgate.core.reasons import Reason
+from jwsgate.core.reasons import REPORTABLE, Reason
 
 from .expiry import CertificateExpiry, label_value
 from .metric_cells import Key, MetricCells, read_cells
@@ -113,8 +113,10 @@ _REQUEST_SECONDS: Final = _Histogram(
 _HISTOGRAMS: Final = (_DECISION_SECONDS, _REQUEST_SECONDS)
 
 
-def _decision_key(reason: Reason | None, route: str) -> Key:
-    return (_DECISIONS, "allowed", "", route) if reason is None else (_DECISIONS, "rejected", reason.value, route)
+def _decision_key(reason: Reason | None, route: str, reported: bool = False) -> Key:
+    if reason is None:
+        return _DECISIONS, "allowed", "", route
+    return _DECISIONS, "would_reject" if reported else "rejected", reason.value, route
 
 
 def _sum(numbers: Iterator[tuple[Key, float]]) -> dict[Key, float]:
@@ -156,9 +158,10 @@ class Metrics(Collector):
         self._first_bucket = {histogram.name: self._cells_of(histogram) for histogram in _HISTOGRAMS}
         # Both for requests without a route, and for what does not fit any more: neither may fail later.
         self._decisions = {
-            (route, reason): self._cells.cell(_decision_key(reason, route or ""))
+            (route, reason, reported): self._cells.cell(_decision_key(reason, route or "", reported))
             for reason in (None, *Reason)
             for route in (None, _MORE)
+            for reported in ((False, True) if route and reason in REPORTABLE else (False,))
         }
         self._hits = self._single["jwsgate_verified_jws_cache_hits"]
         self._misses = self._single["jwsgate_verified_jws_cache_misses"]
@@ -185,8 +188,9 @@ class Metrics(Collector):
     def record(self, record: DecisionRecord) -> None:
         """Count a decision. Never raises."""
         numbers = self._numbers
-        cell = self._decisions.get((record.route, record.reason))
-        numbers[self._new_decision(record.route, record.reason) if cell is None else cell] += 1.0
+        key = record.route, record.reason, record.reported
+        cell = self._decisions.get(key)
+        numbers[self._new_decision(*key) if cell is None else cell] += 1.0
         first = self._first_decision_bucket
         numbers[first + bisect_left(_DECISION_SECONDS.bounds, record.duration)] += 1.0
         numbers[first + len(_DECISION_SECONDS.bounds) + 1] += record.duration
@@ -196,15 +200,15 @@ class Metrics(Collector):
             numbers[self._entries] = len(self.cache)
             numbers[self._octets] = self.cache.octets
 
-    def _new_decision(self, route: str | None, reason: Reason | None) -> int:
-        """The cell for a pair that was not seen yet."""
+    def _new_decision(self, route: str | None, reason: Reason | None, reported: bool = False) -> int:
+        """The cell for what was not seen yet."""
         if len(self._decisions) >= _MAX_DECISION_SERIES:
-            return self._decisions[_MORE, reason]
+            return self._decisions[_MORE, reason, reported]
         try:
-            cell = self._cells.cell(_decision_key(reason, label_value(route or "")))
+            cell = self._cells.cell(_decision_key(reason, label_value(route or ""), reported))
         except OSError:
-            return self._decisions[_MORE, reason]
-        self._decisions[route, reason] = cell
+            return self._decisions[_MORE, reason, reported]
+        self._decisions[route, reason, reported] = cell
         return cell
 
     def request_finished(self, seconds: float) -> None:
@@ -222,7 +226,7 @@ class Metrics(Collector):
         if snapshot is not None:
             # There from the start, with 0, so that the first request of a route shows in a rate.
             for route in islice(snapshot.router, _MAX_ROUTES_BEFOREHAND):
-                if (route.name, None) not in self._decisions:
+                if (route.name, None, False) not in self._decisions:
                     self._new_decision(route.name, None)
 
     def upstream_failed(self) -> None:
@@ -290,6 +294,16 @@ class Metrics(Collector):
             "jwsgate_applications", "Applications in the portal export.", len(snapshot.portal.applications)
         )
         yield GaugeMetricFamily("jwsgate_routes", "Routes of the policy.", len(snapshot.router))
+        yield GaugeMetricFamily(
+            "jwsgate_routes_in_report_mode",
+            "Routes on which requests without a good JWS pass.",
+            sum(route.report for route in snapshot.router),
+        )
+        yield GaugeMetricFamily(
+            "jwsgate_open_routes",
+            "Routes on which every request passes.",
+            sum(route.open for route in snapshot.router),
+        )
         yield from self._expiry.families(snapshot.portal, time.time())
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Decision records: what the gate tells of each request to whoever keeps account of it (audit, metrics, reports)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jwsgate.core.reasons import Reason
 
@@ -23,7 +23,7 @@ class DecisionRecord:
     peer: str
     """The address that the connection came from."""
     reason: Reason | None = None
-    """Why the request was rejected; None when it was allowed."""
+    """Why the request was rejected, or would have been; None when nothing was wrong."""
     detail: str = ""
     route: str | None = None
     client_id: str | None = None
@@ -37,10 +37,20 @@ class DecisionRecord:
     trace_id: str | None = None
     """The trace of a well-formed W3C `traceparent`, 32 hex digits."""
 
+    reported: bool = False
+    """Whether the request may go on in spite of the reason, as its route is in report mode."""
+
     @property
     def allowed(self) -> bool:
         """Whether the request may go on."""
-        return self.reason is None
+        return self.reason is None or self.reported
+
+    @property
+    def outcome(self) -> Literal["allowed", "rejected", "would_reject"]:
+        """The decision in one word."""
+        if self.reason is None:
+            return "allowed"
+        return "would_reject" if self.reported else "rejected"
 
 
 class RecordSink(Protocol):

@@ -13,7 +13,7 @@ from jwsgate.core.decision import JwsCache, Snapshot
 from jwsgate.core.replay import MemoryReplayStore, ReplayStore
 from jwsgate.core.verified_cache import VerifiedCache
 from jwsgate.files.loading import load_snapshot
-from jwsgate.files.problems import ProblemsFound, Unfit
+from jwsgate.files.problems import ProblemsFound, Unfit, printable
 from jwsgate.files.reading import FilesState, state_of
 
 from .replay_redis import RedisReplayStore
@@ -39,6 +39,18 @@ def _path(text: str) -> Path:
 def _list_of(error: ProblemsFound) -> str:
     count = len(error.problems)
     return f"jwsgate: {count} problem{'s' if count > 1 else ''}:\n{error}"
+
+
+def _warn(snapshot: Snapshot) -> None:
+    """Say loudly what passes without a JWS."""
+    for warning, found in (
+        ("REPORT MODE, requests pass without a good JWS", [route for route in snapshot.router if route.report]),
+        ("OPEN, every request passes", [route for route in snapshot.router if route.open]),
+    ):
+        if found:
+            more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+            names = printable(", ".join(repr(route.name) for route in found[:20]))
+            logger.warning("jwsgate: %s on the routes %s%s", warning, names, more)
 
 
 class GateState:
@@ -124,6 +136,8 @@ class GateState:
 
     def _take_up(self, snapshot: Snapshot | None) -> None:
         self.snapshot = snapshot
+        if snapshot is not None:
+            _warn(snapshot)
         self.cache.clear()  # the old entries can never be met again
 
     def _open_replay_store(self, name: str) -> tuple[str, ReplayStore]:

@@ -1,16 +1,33 @@
 """What a rejected client is told: one table from reason to status and fixed text.
 
-Profile `api-connect`: the body of API Connect v5, inner spaces included. Nothing of the request is echoed.
+Profile `api-connect`: the body of API Connect v5, inner spaces included. Profile `rfc`: the status and challenge of
+RFC 6750 and problem details (RFC 9457). Nothing of the request is echoed by either.
 """
 
-from dataclasses import dataclass
-from typing import Final
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, Literal
 
-from .reasons import Reason
+from .reasons import REPORTABLE, Reason
+from .upstream import TRANSACTION_HEADER
 
-__all__ = ["ANSWERS", "BACKSIDE", "LAST_RESORT_BODY", "TRANSACTION_HEADER", "Answer"]
+__all__ = [
+    "ANSWERS",
+    "API_CONNECT",
+    "BACKSIDE",
+    "LAST_RESORT_BODY",
+    "TRANSACTION_HEADER",
+    "Answer",
+    "Override",
+    "Profile",
+    "Reply",
+    "reply_table",
+]
 
-TRANSACTION_HEADER: Final = "X-Global-Transaction-ID"
+type Profile = Literal["api-connect", "rfc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +40,31 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """The JSON body, exactly as API Connect v5 spaces it; every text of the table is plain ASCII."""
-        return (
-            f'{{ "httpCode":"{self.status}", "httpMessage":"{self.message}", "moreInformation":"{self.information}" }}'
-        ).encode("ascii")
+        """The JSON body, exactly as API Connect v5 spaces it."""
+        message, information = json.dumps(self.message), json.dumps(self.information)
+        return (f'{{ "httpCode":"{self.status}", "httpMessage":{message}, "moreInformation":{information} }}').encode(
+            "ascii"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What a policy says of one reason; None leaves the profile's own."""
+
+    status: int | None = None
+    message: str | None = None
+    information: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one reason, ready to be sent."""
+
+    status: int
+    body: bytes
+    content_type: str
+    challenge: str | None = None
+    """The value of `WWW-Authenticate` (RFC 6750 section 3)."""
 
 
 def _unauthorized() -> Answer:
@@ -78,3 +116,58 @@ BACKSIDE: Final = Answer(500, "Internal Server Error", "Failed to establish a ba
 
 LAST_RESORT_BODY: Final = ANSWERS[Reason.INTERNAL_ERROR].body
 """Ready-made, so that denying needs no code that could itself fail."""
+
+
+# RFC 6750 section 3.1: no error code where the request brings nothing to authenticate with.
+_MISSING: Final = frozenset({Reason.CLIENT_ID_MISSING, Reason.JWS_MISSING, Reason.CLIENT_CERTIFICATE_MISSING})
+_REPEATED: Final = frozenset({Reason.CLIENT_ID_REPEATED, Reason.JWS_REPEATED})
+_FORBIDDEN: Final = frozenset(
+    {
+        Reason.APPLICATION_DISABLED,
+        Reason.CERTIFICATE_MISSING,
+        Reason.CERTIFICATE_UNUSABLE,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.CERTIFICATE_NOT_YET_VALID,
+    }
+)
+"""Nothing that the client could send instead would help."""
+
+
+def _rfc_status(reason: Reason) -> int:
+    if reason in _REPEATED:
+        return 400
+    if reason in _FORBIDDEN:
+        return 403
+    if reason in REPORTABLE:
+        return 401
+    return 503 if reason in {Reason.POLICY_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE} else ANSWERS[reason].status
+
+
+def _challenge(reason: Reason) -> str:
+    return "Bearer" if reason in _MISSING else 'Bearer error="invalid_token"'
+
+
+def _reply(reason: Reason, profile: Profile, override: Override) -> Reply:
+    usual = ANSWERS[reason]
+    status = override.status or (usual.status if profile == "api-connect" else _rfc_status(reason))
+    information = usual.information if override.information is None else override.information
+    if profile == "api-connect":
+        # Its words for another status are its own; where the status alone was changed they would contradict it.
+        message = usual.message if status == usual.status else HTTPStatus(status).phrase
+        message = message if override.message is None else override.message
+        return Reply(status, replace(usual, status=status, message=message, information=information).body, _JSON)
+    title = HTTPStatus(status).phrase if override.message is None else override.message
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": information}
+    return Reply(status, json.dumps(problem).encode("ascii"), _PROBLEM, _challenge(reason) if status == 401 else None)
+
+
+def reply_table(profile: Profile, overrides: Mapping[Reason, Override]) -> Mapping[Reason, Reply]:
+    """The answer to every reason."""
+    return MappingProxyType({reason: _reply(reason, profile, overrides.get(reason, Override())) for reason in Reason})
+
+
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+
+API_CONNECT: Final = reply_table("api-connect", {})
+"""What is answered unless a policy says otherwise."""

@@ -8,7 +8,7 @@ Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -16,16 +16,18 @@ from .bindings import check_body_digest, check_request_bindings
 from .certificates import RegisteredCertificate
 from .claims import check_claims, check_typ, good_between, parse_claims
 from .client_certificate import check_certificate_headers, check_client_certificate
+from .cors import requested_method
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
 from .policy import Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
-from .reasons import Reason, Rejection
+from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
-from .sources import check_request, single_value
+from .sources import check_look_alikes, check_request, single_value
+from .upstream import Headers
 from .verified_cache import VerifiedCache
 
-__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body"]
+__all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body", "reported"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -41,29 +43,6 @@ class Snapshot:
     """What portal and policies refer to, for those who look whether it has changed."""
 
 
-class Allowed(NamedTuple):
-    """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
-
-    On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty.
-    A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
-    """
-
-    route: Route
-    application: Application
-    client_id: ClientId
-    payload: bytes = b""
-    claims: Mapping[str, Any] = _NO_CLAIMS
-    certificate: RegisteredCertificate | None = None
-    alg: str | None = None
-    replay: ReplayKey | None = None
-    start: float = -math.inf
-    """From when on the times of the claims hold, in Unix seconds."""
-    end: float = math.inf
-    """Before when they hold."""
-    octets: int = 0
-    """The size of its texts as the cache reckons: see `_octets`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A request that must not pass. `detail` is for the audit log, never for the client."""
@@ -74,6 +53,37 @@ class Rejected:
     client_id: ClientId | None = None
     """Set once the client ID was found in the portal; never an unknown one, which is the client's text."""
     application: Application | None = None
+
+
+class Allowed(NamedTuple):
+    """A request that may pass, once `replay`, where set, has been used up for the first time (replay.py).
+
+    On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty. Where
+    `would_reject` or `preflight` is set, or the route is open, nothing was verified: the client ID and the application
+    are only what the request said.
+    A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
+    """
+
+    route: Route
+    application: Application | None
+    client_id: ClientId | None
+    payload: bytes = b""
+    claims: Mapping[str, Any] = _NO_CLAIMS
+    certificate: RegisteredCertificate | None = None
+    alg: str | None = None
+    replay: ReplayKey | None = None
+    start: float = -math.inf
+    """From when on the times of the claims hold, in Unix seconds."""
+    end: float = math.inf
+    """Before when they hold."""
+    added: Headers = ()
+    """The headers to add to what is forwarded."""
+    octets: int = 0
+    """The size of its texts as the cache reckons: see `_octets`."""
+    preflight: str | None = None
+    """The method that a CORS preflight asks for, which is answered and never goes upstream."""
+    would_reject: Rejected | None = None
+    """Why it would be rejected, were its route not in report mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,9 @@ def _replay_key(route: Route, application: Application, claims: Mapping[str, Any
     if not isinstance(jti, str) or not jti:
         raise Rejection(Reason.CLAIMS_MALFORMED, "jti is not a text")
     # The digest has a fixed size, whatever a client makes its jti.
-    return ReplayKey(application.client_ids[0], hashlib.sha256(jti.encode("utf-8")).hexdigest(), end)
+    digest = hashlib.sha256(jti.encode("utf-8")).hexdigest()
+    # What passes a route in report mode must not use up what is good once on another.
+    return ReplayKey(application.client_ids[0], f"report-{digest}" if route.report else digest, end)
 
 
 def _octets(text: bytes, payload: bytes) -> int:
@@ -172,6 +184,11 @@ def _verify_fresh(
     claims = parse_claims(jws.payload)
     check_claims(claims, jws.header, route.claims, client_id, now)
     start, end = good_between(claims, route.claims)
+    added: Headers = ()
+    size = _octets(text, jws.payload)
+    if route.upstream is not None:
+        added = route.upstream.headers(application, client_id, certificate, claims, jws.payload)
+        size += sum(len(name) + len(value) + 200 for name, value in added)
     return Allowed(
         route,
         application,
@@ -183,24 +200,48 @@ def _verify_fresh(
         _replay_key(route, application, claims, end),
         start,
         end,
-        _octets(text, jws.payload),
+        added,
+        size,
     )
+
+
+def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
+    """The answer to a preflight for a route that has CORS; None for every other request."""
+    method = requested_method(facts)
+    route = None if method is None else router.find(method, facts.target)
+    if route is None or route.cors is None:
+        return None
+    return Allowed(route, None, None, preflight=method)
+
+
+def _find_route(router: Router, facts: RequestFacts) -> Route:
+    route = router.find(facts.method, facts.target)
+    if route is None:
+        raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
+    return route
+
+
+def _check_room(route: Route, facts: RequestFacts, websocket: bool) -> None:
+    if websocket and not route.websocket:
+        raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
+    if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
+        raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
 
 
 def _steps(
     snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
 ) -> Decision:
     websocket = check_request(facts)
-    route = snapshot.router.find(facts.method, facts.target)
-    if route is None:
-        raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
-    progress.route = route
-    if websocket and not route.websocket:
-        raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
-    if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
-        raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+    if snapshot.router.has_cors and facts.method == "OPTIONS":
+        preflight = _preflight(snapshot.router, facts)
+        if preflight is not None:
+            return preflight
+    progress.route = route = _find_route(snapshot.router, facts)
+    _check_room(route, facts, websocket)
     named = snapshot.router.certificate_headers
     sent = check_certificate_headers(facts, named) if named else {}
+    if route.open:
+        return Allowed(route, None, None)
     raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     client_id, application = _find_application(snapshot.portal, raw_client_id)
     progress.client_id = client_id
@@ -235,11 +276,39 @@ def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
         jws = attach(awaiting.jws, body)
         certificate = _verify_with_any(jws, awaiting.certificates, _allowed_algorithms(route, application))
         check_typ(jws.header, route.claims.typ)
-        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg)
+        added: Headers = ()
+        if route.upstream is not None:
+            added = route.upstream.headers(application, client_id, certificate, _NO_CLAIMS, b"")
+        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg, added=added)
     if awaiting.but_body is None or route.bindings is None or route.bindings.body is None:
         raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")
     check_body_digest(awaiting.but_body.claims, route.bindings.body, body)
     return awaiting.but_body
+
+
+def reported(rejected: Rejected) -> Allowed | Rejected:
+    """What becomes of a rejection: on a route in report mode, the request passes, for some of the reasons."""
+    route = rejected.route
+    if route is None or not route.report or rejected.reason not in REPORTABLE:
+        return rejected
+    return Allowed(route, rejected.application, rejected.client_id, would_reject=rejected)
+
+
+def _checked_report(snapshot: Snapshot, rejected: Rejected, facts: RequestFacts) -> Allowed | Rejected:
+    """As `reported`, after a look at what the rejection left unseen: an unsafe request never passes."""
+    decision = reported(rejected)
+    if isinstance(decision, Allowed):
+        route = decision.route
+        try:
+            for source in (route.client_id, route.jws):
+                check_look_alikes(facts, source)
+            if route.client_certificate is not None:
+                sent = check_certificate_headers(facts, snapshot.router.certificate_headers)
+                check_client_certificate(facts, route.client_certificate, sent, ())
+        except Rejection as rejection:
+            if rejection.reason not in REPORTABLE:
+                return replace(rejected, reason=rejection.reason, detail=rejection.detail)
+    return decision
 
 
 def _broken(error: Exception) -> Rejected:
@@ -257,7 +326,15 @@ def decide(snapshot: Snapshot | None, facts: RequestFacts, now: float, cache: Jw
     try:
         return _steps(snapshot, facts, now, cache, progress)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, progress.route, progress.client_id, progress.application)
+        rejected = Rejected(
+            rejection.reason, rejection.detail, progress.route, progress.client_id, progress.application
+        )
+        if progress.route is None or not progress.route.report:
+            return rejected
+    except Exception as error:
+        return _broken(error)
+    try:
+        return _checked_report(snapshot, rejected, facts)
     except Exception as error:
         return _broken(error)
 
@@ -267,6 +344,9 @@ def decide_body(awaiting: AwaitsBody, body: bytes) -> Allowed | Rejected:
     try:
         return _body_steps(awaiting, body)
     except Rejection as rejection:
-        return Rejected(rejection.reason, rejection.detail, awaiting.route, awaiting.client_id, awaiting.application)
+        rejected = Rejected(
+            rejection.reason, rejection.detail, awaiting.route, awaiting.client_id, awaiting.application
+        )
     except Exception as error:
         return _broken(error)
+    return reported(rejected)

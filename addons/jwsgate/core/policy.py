@@ -1,20 +1,23 @@
 """Policies: routes, what each demands, and which route a request belongs to."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from jwcrypto.jwk import JWK
 
+from .answers import API_CONNECT, Reply
 from .bindings import Bindings
 from .claims import ClaimRules
 from .client_certificate import CertificateHeader, ClientCertificate
+from .cors import Cors
 from .jws import DEFAULT_MAX_OCTETS
 from .reasons import Reason, Rejection
 from .request_target import loose_segments, path_segments
 from .sources import Source
 from .trust import Trust
+from .upstream import TRANSACTION_HEADER, Upstream, dropped_name
 
 __all__ = [
     "Action",
@@ -154,6 +157,14 @@ class Route:
     audit_failure: Literal["deny", "continue"] = "deny"
     """What becomes of an allowed request whose record cannot be kept."""
     client_certificate: ClientCertificate | None = None
+    open: bool = False
+    """Whether every request passes, without a client ID or a JWS."""
+    cors: Cors | None = None
+    errors: Mapping[Reason, Reply] = field(default=API_CONNECT, repr=False)
+    """What a rejected client is told."""
+    upstream: Upstream | None = None
+    report: bool = False
+    """Whether requests pass that would be rejected for who called (`reasons.REPORTABLE`), and are only reported."""
     action: Action = field(default_factory=Forward)
 
 
@@ -190,6 +201,12 @@ class Router:
         self._routes: list[Route] = []
         self.asks_client_certificate = False
         """Whether any route demands one of the TLS connection."""
+        self.errors = API_CONNECT
+        """What a client is told whose request has no route."""
+        self.has_cors = False
+        """Whether any route answers preflights."""
+        self.dropped_headers = {dropped_name(TRANSACTION_HEADER.encode())}
+        """Every header that is added to what any route forwards, as `upstream.dropped_name` spells it."""
         self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}
         """The headers that any route takes it from, by their canonical name."""
         self._found: dict[tuple[str, bytes], Route | None] = {}
@@ -217,6 +234,9 @@ class Router:
                 self.asks_client_certificate = True
             else:
                 self.certificate_headers.setdefault(demand.header.canonical, []).append(demand.header)
+        self.has_cors = self.has_cors or route.cors is not None
+        if route.upstream is not None:
+            self.dropped_headers.update(dropped_name(name.encode("ascii")) for name in route.upstream.names)
         self._found.clear()
         siblings.append(route)
         self._routes.append(route)

@@ -1,8 +1,9 @@
 """Why a request was rejected: stable machine codes, used in audit records, metrics and the docs."""
 
 import enum
+from typing import Final
 
-__all__ = ["Reason", "Rejection"]
+__all__ = ["REPORTABLE", "Reason", "Rejection"]
 
 
 class Reason(enum.StrEnum):
@@ -49,6 +50,15 @@ class Reason(enum.StrEnum):
     POLICY_UNAVAILABLE = "policy_unavailable"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     INTERNAL_ERROR = "internal_error"
+
+
+REPORTABLE: Final = frozenset(
+    reason
+    for reason in Reason
+    if reason.startswith(("client_", "application_", "certificate_", "jws_", "claim", "signature_"))
+    or reason in {Reason.HEADER_PARAMETER_UNSUPPORTED, Reason.ALGORITHM_NOT_ALLOWED, Reason.BINDING_MISMATCH}
+)
+"""What a route in report mode lets pass: all that says who called, and nothing that says what the request is."""
 
 
 class Rejection(Exception):

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from .facts import canonical_header_name
 from .reasons import Reason, Rejection
 
-__all__ = ["loose_segments", "path_segments", "query_values"]
+__all__ = ["loose_segments", "path_segments", "query_values", "without_query_value"]
 
 _MAX_PATH_OCTETS: Final = 8192
 _MAX_QUERY_OCTETS: Final = 131072
@@ -103,6 +103,17 @@ def query_values(target: bytes, name: str) -> list[bytes]:
         # Some servers split at ";" too, or read "client.id" and "client_id[]" as client_id.
         raise _unsafe(f"the query imitates {name} with other punctuation")
     return values
+
+
+def without_query_value(target: bytes, name: str) -> bytes:
+    """The request target without one query parameter; the rest of it stays octet for octet."""
+    path, mark, query = target.partition(b"?")
+    wanted = name.encode()
+    fields = query.split(b"&")
+    kept = [field for field in fields if _form_decoded(field.partition(b"=")[0]) != wanted]
+    if len(kept) == len(fields):
+        return target
+    return path + mark + b"&".join(kept) if kept else path
 
 
 def _form_decoded(text: bytes) -> bytes:

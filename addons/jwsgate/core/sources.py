@@ -1,15 +1,16 @@
 """Where a request carries its client ID and its JWS: exactly one place, in exactly one spelling."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
 
 from .facts import RequestFacts, canonical_header_name
 from .reasons import Reason, Rejection
-from .request_target import query_values
+from .request_target import query_values, without_query_value
 
-__all__ = ["Source", "check_request", "single_value"]
+__all__ = ["Source", "check_look_alikes", "check_request", "single_value", "stripped"]
 
 # RFC 9110 section 9.1 has methods case-sensitive, but some upstreams fold them, past a route for POST alone.
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
@@ -18,7 +19,11 @@ _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 _NO_HOST: Final = re.compile(rb"[, /@]")
 _MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a policy can allow
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
+_COOKIES: Final = re.compile(rb"[;,]")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+type Headers = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,13 @@ class Source:
     """The one place in a request that holds a value.
 
     `scheme` is the authentication scheme that stands before the value (RFC 9110 section 11.4), such as Bearer.
+    Where there are `others`, exactly one of all these places must hold it.
     """
 
-    place: Literal["header", "query"]
+    place: Literal["header", "query", "cookie"]
     name: str
     scheme: str | None = None
+    others: tuple["Source", ...] = ()
     exact: bytes = field(init=False, repr=False)
     canonical: bytes = field(init=False, repr=False)
 
@@ -93,24 +100,74 @@ def _check_websocket(facts: RequestFacts, upgrades: list[bytes], connection: set
         raise _unsafe("the request asks for a WebSocket with another method than GET, or with a body")
 
 
+def _cookie_values(facts: RequestFacts, source: Source) -> list[bytes]:
+    """The values of a cookie (RFC 6265 section 4.2), in order; raises `Rejection`."""
+    values = []
+    alike = 0
+    for name, value in facts.headers:
+        if len(name) == 6 and name.lower() == b"cookie":
+            for pair in value.split(b";"):
+                key, equals, text = pair.strip(b" \t").partition(b"=")
+                if equals and key == source.name.encode("ascii"):
+                    values.append(text)
+            # Older servers part cookies at commas too, and white space and case are not everywhere what they are here.
+            keys = (part.partition(b"=")[0].strip() for part in _COOKIES.split(value))
+            alike += sum(canonical_header_name(key) == source.canonical for key in keys)
+    if alike != len(values):
+        raise _unsafe(f"a cookie imitates {source.name}")
+    return values
+
+
+def _header_values(facts: RequestFacts, source: Source) -> list[bytes]:
+    values = []
+    exact = source.exact
+    length = len(exact)
+    for name, value in facts.headers:
+        if len(name) == length:
+            if name.lower() == exact:
+                values.append(value)
+            elif canonical_header_name(name) == source.canonical:
+                raise _unsafe(f"a header imitates {source.name} with other punctuation")
+    return values
+
+
+def _query_values(facts: RequestFacts, source: Source) -> list[bytes]:
+    return query_values(facts.target, source.name)
+
+
+_READERS: Final[dict[str, Callable[[RequestFacts, Source], list[bytes]]]] = {
+    "header": _header_values,
+    "query": _query_values,
+    "cookie": _cookie_values,
+}
+
+
+def _one_of(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
+    found = None
+    for place in (replace(source, others=()), *source.others):
+        try:
+            value = single_value(facts, place, missing, repeated)
+        except Rejection as rejection:
+            if rejection.reason is not missing:
+                raise
+        else:
+            if found is not None:
+                raise Rejection(repeated, f"{place.place} {place.name} is not the only place that holds it")
+            found = value
+    if found is None:
+        raise Rejection(missing, "none of the places that the policy names holds it")
+    return found
+
+
 def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
     """The one value of a source, white space at its ends removed; never empty.
 
     Raises:
         Rejection: `missing`, `repeated`, or `request_unsafe` for a header that only looks like the source's.
     """
-    values = []
-    if source.place == "query":
-        values = query_values(facts.target, source.name)
-    else:
-        exact = source.exact
-        length = len(exact)
-        for name, value in facts.headers:
-            if len(name) == length:
-                if name.lower() == exact:
-                    values.append(value)
-                elif canonical_header_name(name) == source.canonical:
-                    raise _unsafe(f"a header imitates {source.name} with other punctuation")
+    if source.others:
+        return _one_of(facts, source, missing, repeated)
+    values = _READERS[source.place](facts, source)
     if not values:
         raise Rejection(missing, f"{source.place} {source.name} is missing")
     if len(values) > 1:
@@ -124,3 +181,46 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     if not value:
         raise Rejection(missing, f"{source.place} {source.name} is empty")
     return value
+
+
+def check_look_alikes(facts: RequestFacts, source: Source) -> None:
+    """Refuse what only looks like a source's header, parameter or cookie, whatever else there is of it.
+
+    Raises:
+        Rejection: `request_unsafe`.
+    """
+    for place in (source, *source.others):
+        _READERS[place.place](facts, place)
+
+
+def _holds(source: Source, name: bytes, value: bytes) -> bool:
+    if canonical_header_name(name) != source.canonical:
+        return False
+    scheme = value.strip(b" \t").partition(b" ")[0]
+    return source.scheme is None or scheme.lower() == source.scheme.lower().encode("ascii")
+
+
+def _without_cookie(source: Source, headers: Headers) -> Headers:
+    wanted = source.name.encode("ascii")
+    kept = []
+    for header in headers:
+        pairs = header[1].split(b";") if header[0].lower() == b"cookie" else []
+        others = [pair for pair in pairs if pair.partition(b"=")[0].strip(b" \t") != wanted]
+        if len(others) == len(pairs):
+            kept.append(header)
+        elif others:
+            kept.append((header[0], b";".join(others).lstrip(b" \t")))
+    return tuple(kept)
+
+
+def stripped(source: Source, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Request target and headers without what a source holds; everything else is kept octet for octet."""
+    for place in (source, *source.others):
+        match place.place:
+            case "header":
+                headers = tuple(field for field in headers if not _holds(place, *field))
+            case "cookie":
+                headers = _without_cookie(place, headers)
+            case "query":
+                target = without_query_value(target, place.name)
+    return target, headers

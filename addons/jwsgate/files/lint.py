@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from jwsgate.core.packed import Registration
 from jwsgate.core.portal import Application
 
+from .documents import read_document
 from .loading import read_all
 from .portal_builder import Origin
 from .portal_file import PortalReading
-from .problems import Finding, KeyLocation, Location, Problem, path_text
+from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
+from .reading import read_octets
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -54,6 +56,8 @@ RULES: Final = {
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
         Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
         Rule("client-id-missing", "warning", "an enabled application has no client ID"),
+        Rule("route-open", "warning", "a route is open, so that every request passes"),
+        Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
     )
 }
@@ -224,6 +228,35 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
     return ""
 
 
+def _policy_findings(path: Path) -> Iterator[LintFinding]:
+    """What is allowed in a policy, and should be known."""
+    try:
+        document = read_document(str(path), read_octets(path))
+    except ProblemsFound:
+        return
+    told: dict[str, str] = {}
+    findings: list[Finding] = []
+
+    def tell(location: Location, rule: str, message: str, remedy: str) -> None:
+        told[path_text(location)] = rule
+        findings.append((location, message, remedy))
+
+    data = document.data if isinstance(document.data, dict) else {}
+    routes = data.get("routes")
+    for location, shape in (
+        (("defaults",), data.get("defaults")),
+        *((("routes", number), route) for number, route in enumerate(routes if isinstance(routes, list) else ())),
+    ):
+        if isinstance(shape, dict) and shape.get("mode") == "report":
+            message = "lets requests pass without a good JWS"
+            tell((*location, "mode"), "route-report", message, "say mode: enforce once all clients sign")
+        if isinstance(shape, dict) and shape.get("open") in {True, "true"}:
+            message = "lets every request pass, without a client ID and without a JWS"
+            tell((*location, "open"), "route-open", message, "remove it unless this path is for everybody")
+    for problem in document.problem_list(findings):
+        yield LintFinding(RULES[told[problem.path]], problem)
+
+
 def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:
     """Every finding, at the time `now` (Unix seconds); `days` is how long before its end a certificate is told of."""
     reading, _, problems = read_all(portal, policies, now)
@@ -238,4 +271,6 @@ def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -
         linter = _PortalLint(reading, now, days)
         linter.run()
         found += linter.findings()
+    for path in policies:
+        found += _policy_findings(path)
     return sorted(found, key=lambda finding: (finding.problem, finding.rule.name))

@@ -1,11 +1,13 @@
 """From a policy file to routes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from cryptography import x509
 from pydantic import ValidationError
 
+from jwsgate.core.answers import API_CONNECT, Reply
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.certificates import CertificateError, load_private_key
 from jwsgate.core.claims import ClaimRules
@@ -21,10 +23,13 @@ from jwsgate.core.policy import (
     Router,
     Sign,
 )
+from jwsgate.core.reasons import Reason
 from jwsgate.core.sources import Source
 from jwsgate.core.trust import Trust
+from jwsgate.core.upstream import Upstream
 
 from .documents import Document
+from .policy_parts import ErrorsShape, UpstreamShape, cors_of, reply_table_of, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
@@ -33,6 +38,7 @@ from .policy_shapes import (
     ClientCertificateShape,
     DemandsShape,
     JwsShape,
+    PlaceShape,
     PolicyShape,
     RouteShape,
     SignShape,
@@ -43,6 +49,9 @@ from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
 
 __all__ = ["PolicyReferences", "asks_for_ca", "build_routes"]
+
+
+_PLACE_KEYS: Final = frozenset({"header", "query", "cookie"})
 
 
 class PolicyReferences(Protocol):
@@ -67,8 +76,19 @@ class PolicyReferences(Protocol):
 
 def _source(shape: SourceShape, default: str) -> Source:
     """Raises `Unfit` when the shape names no place for what it says."""
+    others = tuple(_place(place, default) for place in shape.also or ())
+    source = replace(_place(shape, default), others=others)
+    places = [(place.place, place.name.lower()) for place in (source, *others)]
+    if len({*places}) < len(places):
+        raise Unfit("names a place twice", "list each place once")
+    return source
+
+
+def _place(shape: PlaceShape, default: str) -> Source:
     if shape.query is not None:
         return Source("query", shape.query)
+    if shape.cookie is not None:
+        return Source("cookie", shape.cookie)
     if shape.header is None and shape.scheme is not None:
         raise Unfit("has a scheme but no header", "name the header, such as Authorization")
     return Source("header", shape.header or default, shape.scheme)
@@ -80,9 +100,9 @@ def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
     for shape in (defaults, route):
         if shape is not None:
             new = {name: getattr(shape, name) for name in shape.model_fields_set}
-            if new.keys() & {"header", "query"}:
+            if new.keys() & _PLACE_KEYS:
                 # Another place replaces the whole of the former one.
-                said = {name: value for name, value in said.items() if name not in {"header", "query", "scheme"}}
+                said = {name: value for name, value in said.items() if name not in {*_PLACE_KEYS, "scheme", "also"}}
             said |= new
     try:
         return JwsShape(**said)
@@ -92,7 +112,7 @@ def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
         raise Unfit(message, cause.remedy if isinstance(cause, Unfit) else "say all of it here") from None
 
 
-def _merged[S: BindShape | TrustShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
+def _merged[S: BindShape | TrustShape | UpstreamShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
     """What the defaults ask for, with the keys that a route says itself in place of theirs."""
     if defaults is None or route is None:
         return route or defaults
@@ -154,10 +174,11 @@ def _sign_action(shape: SignShape, read_key: Callable[[str], bytes]) -> Sign:
 class _Builder:
     """Turns one policy's shapes into routes, and collects what is wrong with them."""
 
-    def __init__(self, defaults: DemandsShape, references: PolicyReferences) -> None:
+    def __init__(self, defaults: DemandsShape, references: PolicyReferences, errors: Mapping[Reason, Reply]) -> None:
         self.findings: list[Finding] = []
         self._defaults = defaults
         self._references = references
+        self._errors = errors
 
     def _find(self, place: Location, error: Unfit) -> None:
         self.findings.append((place, str(error), error.remedy))
@@ -186,6 +207,40 @@ class _Builder:
         except Unfit as error:
             self._find((*place, "certificates", "crl_file"), error)
         return self._references.trust(ca, lists) if ca is not None else None
+
+    def _report(self, shape: RouteShape, place: Location) -> bool:
+        """Whether a route is in report mode."""
+        report = _said(shape.mode, self._defaults.mode) == "report" and not shape.open
+        if report and (shape.respond or shape.sign):
+            message = "cannot be report on a route that answers itself, which has nothing to answer then"
+            where = place if shape.mode is None else (*place, "mode")
+            self.findings.append((where, message if shape.mode else f"mode {message}", "say mode: enforce here"))
+        return report
+
+    def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
+        if shape.open and shape.upstream is not None and shape.upstream.model_fields_set - {"strip_jws"}:
+            message = "has nobody to tell of on an open route"
+            self.findings.append(((*place, "upstream"), message, "leave strip_jws alone"))
+        if shape.respond or shape.sign:
+            if shape.upstream is not None:
+                self.findings.append(((*place, "upstream"), "does nothing on a route that answers itself", "remove it"))
+            return None
+        said = place if shape.upstream is not None else ("defaults",)
+        try:
+            merged = _merged(UpstreamShape, self._defaults.upstream, shape.upstream)
+        except ValidationError as error:
+            cause = error.errors()[0].get("ctx", {}).get("error")
+            self.findings.append(((*place, "upstream"), f"does not fit the defaults: {cause}", "give each its own"))
+            return None
+        if merged is None:
+            return None
+        for name in ("claims", "claims_json"):
+            if jws.detached and getattr(merged, name):
+                message = "cannot be had from a detached JWS, which has no claims"
+                own = shape.upstream is not None and name in shape.upstream.model_fields_set
+                where = (*said, "upstream", name) if own else place
+                self.findings.append((where, message, f"move {name} to the routes that can have it"))
+        return upstream_of(merged)
 
     def _check_detached(self, shape: RouteShape, jws: JwsShape, place: Location) -> None:
         """A detached JWS signs the body, so that there are no claims to speak of."""
@@ -233,6 +288,7 @@ class _Builder:
         except PatternError as error:
             self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
             return None
+        cors = shape.cors or defaults.cors
         algorithms = shape.algorithms or defaults.algorithms
         attached = not jws.detached
         single_use = _said(shape.single_use, defaults.single_use)
@@ -254,6 +310,11 @@ class _Builder:
             max_body_octets=_said(shape.max_body_octets, defaults.max_body_octets),
             audit_failure=_said(shape.audit_failure, defaults.audit_failure) or "deny",
             client_certificate=_client_certificate(shape.client_certificate or defaults.client_certificate),
+            open=bool(shape.open),
+            cors=None if cors is None else cors_of(cors, (client_id, jws_source)),
+            errors=self._errors,
+            upstream=self._upstream(shape, jws, place),
+            report=self._report(shape, place),
             action=action,
         )
 
@@ -279,10 +340,20 @@ def _readable(document: Document) -> tuple[DemandsShape, list[tuple[int, RouteSh
     return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), findings
 
 
+def _errors(document: Document) -> Mapping[Reason, Reply] | None:
+    """What a policy says of its answers, if it is sound."""
+    data = document.data if isinstance(document.data, dict) else {}
+    shape, _ = check_shape(ErrorsShape, data["errors"]) if "errors" in data else (None, [])
+    return None if shape is None else reply_table_of(shape)
+
+
 def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     """Add the routes of one policy to the router; every problem in it is returned."""
     defaults, routes, findings = _readable(document)
-    builder = _Builder(defaults, references)
+    errors = _errors(document)
+    if errors is not None and router.errors is API_CONNECT:
+        router.errors = errors
+    builder = _Builder(defaults, references, API_CONNECT if errors is None else errors)
     for index, route_shape in routes:
         place: Location = ("routes", index)
         route = builder.route(route_shape, place)

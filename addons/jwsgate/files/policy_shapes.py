@@ -1,7 +1,7 @@
 """The format of policy files: what is known in them, what each key means, and which values it takes."""
 
 import ipaddress
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
+from .policy_parts import CorsShape, ErrorsShape, UpstreamShape
 from .problems import Unfit
 from .shapes import Algorithm, Shape
 
@@ -34,6 +35,7 @@ __all__ = [
     "TrustShape",
 ]
 
+_PLACES: Final = {"header": "header", "query": "query parameter", "cookie": "cookie"}
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
 
 
@@ -56,22 +58,40 @@ OneOrMore = Annotated[
 ]
 
 
-class SourceShape(Shape):
-    """The one place of a request that holds a value: a header or a query parameter."""
+class PlaceShape(Shape):
+    """A place of a request that holds a value: a header, a query parameter or a cookie."""
 
     header: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
     """Name of the HTTP header."""
     query: Annotated[str, Field(min_length=1)] | None = None
     """Name of the query parameter."""
+    cookie: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    """Name of the cookie."""
     scheme: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
     """Authentication scheme that stands before the value in the header, such as Bearer."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> "SourceShape":
-        if self.header and self.query:
-            raise Unfit("names a header and a query parameter", "keep one, so that one place holds the value")
-        if self.scheme and self.query:
-            raise Unfit("has a scheme for a query parameter", "only a header has one")
+    def _one_place(self) -> Self:
+        places = [name for name in ("header", "query", "cookie") if getattr(self, name)]
+        if len(places) > 1:
+            message = f"names a {_PLACES[places[0]]} and a {_PLACES[places[1]]}"
+            raise Unfit(message, "keep one, and list the other under also; exactly one may then hold the value")
+        if self.scheme and places and places != ["header"]:
+            raise Unfit(f"has a scheme for a {_PLACES[places[0]]}", "only a header has one")
+        return self
+
+
+class SourceShape(PlaceShape):
+    """The one place of a request that holds a value: a header, a query parameter or a cookie."""
+
+    also: Annotated[list[PlaceShape], Field(min_length=1)] | None = None
+    """Other places that may hold it instead; a request in which more than one does is refused."""
+
+    @model_validator(mode="after")
+    def _also_elsewhere(self) -> Self:
+        for place in self.also or ():
+            if not (place.header or place.query or place.cookie):
+                raise Unfit("lists a place that is none", "name its header, query or cookie")
         return self
 
 
@@ -242,6 +262,17 @@ class DemandsShape(Shape):
     """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
     client_certificate: ClientCertificateShape | None = None
     """required: the TLS client certificate must be a registered one, besides the JWS; none; or the header it is in."""
+    cors: CorsShape | None = None
+    """Answer the preflights of browsers, and let them show errors."""
+    mode: Literal["enforce", "report"] | None = None
+    """report: requests without a good JWS pass, and are logged and counted as would_reject; enforce if not said."""
+    upstream: UpstreamShape | None = None
+    """What the upstream is told of the caller, and whether the JWS is taken off."""
+
+
+_NOT_WHEN_OPEN: Final = (
+    "client_id", "jws", "algorithms", "claims", "bind", "single_use", "certificates", "client_certificate", "mode",
+)  # fmt: skip
 
 
 class RouteShape(DemandsShape):
@@ -255,6 +286,8 @@ class RouteShape(DemandsShape):
     """Methods in capitals; all if not said. HEAD is not part of GET."""
     websocket: bool | None = None
     """Let the request open a WebSocket, which is decided once, by its handshake."""
+    open: bool | None = None
+    """Let every request pass, without a client ID and without a JWS."""
     forward: bool | None = None
     """Send the request upstream: what happens if nothing else is said."""
     respond: Literal["claims"] | None = None
@@ -268,6 +301,12 @@ class RouteShape(DemandsShape):
             raise Unfit("says forward: false", "say respond or sign, or remove the route to refuse its requests")
         if sum(map(bool, (self.forward, self.respond, self.sign))) > 1:
             raise Unfit("has more than one of forward, respond, sign", "keep one")
+        if self.open:
+            if self.respond or self.sign:
+                raise Unfit("is open and answers by itself, without a JWS to answer from", "forward instead")
+            unused = [name for name in _NOT_WHEN_OPEN if getattr(self, name) is not None]
+            if unused:
+                raise Unfit(f"is open, so that {unused[0]} is never looked at", f"remove open or {unused[0]}")
         if self.websocket and (self.respond or self.sign):
             raise Unfit("has a websocket that nobody would answer", "remove it, or forward the requests")
         return self
@@ -280,5 +319,7 @@ class PolicyShape(Shape):
 
     defaults: DemandsShape = Field(default_factory=DemandsShape)
     """What holds for every route that does not say otherwise."""
+    errors: ErrorsShape | None = None
+    """What rejected clients are told; of several policies, the first that says so speaks where no route matches."""
     routes: Annotated[list[RouteShape], Field(min_length=1)]
     """The most specific route wins: plain segments before templates before /**."""

@@ -81,8 +81,14 @@ _EXPECTED = {
 }
 
 
-def _tell(model: type[BaseModel], error: Any) -> Finding:
+def _location(error: Any) -> Location:
     location: Location = tuple(error["loc"])
+    # In a mapping whose keys are the author's own, such a key can be the problem.
+    return KeyLocation(location[:-1]) if location and location[-1] == "[key]" else location
+
+
+def _tell(model: type[BaseModel], error: Any) -> Finding:
+    location = _location(error)
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
