@@ -8,7 +8,7 @@ that and nothing else. They are put in place of mitmproxy's own by `adopt`, laye
 import re
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
@@ -16,6 +16,7 @@ import h2.errors
 import h2.events
 import h2.stream
 from h11 import EndOfMessage
+from h11._readers import ChunkedReader
 from mitmproxy import flow, http, version
 from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
@@ -168,7 +169,7 @@ class GateHttpLayer(HttpLayer):
             if connection.state is ConnectionState.CLOSED and not in_use:
                 self.ended.remove(connection)
                 self.connections.pop(connection, None)
-        yield from super().get_connection(event, reuse=reuse)
+        return super().get_connection(event, reuse=reuse)
 
     def register_connection(self, command: RegisterHttpConnection) -> _Steps[None]:
         below: Any = self.connections.get(command.connection)
@@ -272,14 +273,16 @@ class GateHttpStream(HttpStream):
             yield from super().state_done(event)
 
     def state_consume_request_body(self, event: events.Event) -> _Steps[None]:
-        if isinstance(event, RequestData) and (yield from self._is_too_large(event)):
-            return
-        yield from super().state_consume_request_body(event)
+        consume = super().state_consume_request_body
+        return self._unless_too_large(event, consume) if isinstance(event, RequestData) else consume(event)
 
     def state_stream_request_body(self, event: events.Event) -> _Steps[None]:
-        if isinstance(event, RequestData) and (yield from self._is_too_large(event)):
-            return
-        yield from super().state_stream_request_body(event)
+        stream = super().state_stream_request_body
+        return self._unless_too_large(event, stream) if isinstance(event, RequestData) else stream(event)
+
+    def _unless_too_large(self, event: RequestData, state: Callable[[events.Event], _Steps[None]]) -> _Steps[None]:
+        if not (yield from self._is_too_large(event)):
+            yield from state(event)
 
     def _is_too_large(self, event: RequestData) -> _Steps[bool]:
         self._received += len(event.data)
@@ -311,6 +314,10 @@ class GateHttpStream(HttpStream):
             yield from self.flow_done()
 
 
+def _nothing() -> _Steps[None]:
+    yield from ()
+
+
 class _WithoutTrailers:
     """A reader of h11's that lets no trailers through: RFC 9110 section 6.5.1 allows to drop them."""
 
@@ -329,9 +336,9 @@ class _DropsTrailers(HttpConnection):
     body_reader: Any
 
     def read_body(self, event: events.Event) -> _Steps[None]:
-        if type(self.body_reader) is not _WithoutTrailers:
+        if type(self.body_reader) is ChunkedReader:  # no other has trailers
             self.body_reader = _WithoutTrailers(self.body_reader)
-        yield from super().read_body(event)  # type: ignore[misc]
+        return super().read_body(event)  # type: ignore[misc, no-any-return]
 
 
 class GateHttp1Server(_DropsTrailers, Http1Server):
@@ -374,7 +381,11 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
                 yield from self._wake_in(self._parent.gate.header_seconds)
 
     def read_body(self, event: events.Event) -> _Steps[None]:
-        yield from super().read_body(event)
+        steps = super().read_body(event)
+        return self._read_chunks(steps) if type(self.body_reader) is _WithoutTrailers else steps
+
+    def _read_chunks(self, steps: _Steps[None]) -> _Steps[None]:
+        yield from steps
         if self.state == self.read_body and len(self.buf) > self._parent.gate.max_header_octets:
             yield from self._cut("a chunk's size, or the trailers, are larger than the gate reads")
 
@@ -394,13 +405,12 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         yield self._alarm
 
     def _handle_event(self, event: Any) -> _Steps[None]:
-        if not isinstance(event, events.Wakeup):
-            yield from super()._handle_event(event)
-        elif event.command is self._alarm:
-            self._alarm = None
-            yield from self._wake(event)
+        return self._wake(event) if isinstance(event, events.Wakeup) else super()._handle_event(event)
 
     def _wake(self, event: events.Wakeup) -> _Steps[None]:
+        if event.command is not self._alarm:
+            return
+        self._alarm = None
         if self.state == self.linger:
             yield from self.linger(event)
         elif self.head_since is not None:
@@ -417,6 +427,11 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         yield from self._refuse(ANSWERS[reason], transaction)
 
     def send(self, event: Any) -> _Steps[None]:
+        if isinstance(event, ResponseHeaders) and event.response.status_code != 100 and not self._parent.draining:
+            return super().send(event)  # the usual case, at the usual cost
+        return self._send(event)
+
+    def _send(self, event: Any) -> _Steps[None]:
         if isinstance(event, ResponseProtocolError):
             told = None if self.response else self._parent.error_answer(event)
             if told is None or not self.conn.state & ConnectionState.CAN_WRITE:
@@ -532,10 +547,15 @@ class GateHttp1Client(_DropsTrailers, Http1Client):
                 # RFC 9110 section 15.2: what follows is the answer. mitmproxy would take this for it.
                 self.buf.maybe_extract_at_most(interim.end())
             if not self.buf:
-                return
-        yield from super().read_headers(event)  # type: ignore[arg-type]
+                return _nothing()
+        return super().read_headers(event)  # type: ignore[arg-type]
 
     def send(self, event: Any) -> _Steps[None]:
+        if isinstance(event, RequestHeaders) and event.end_stream:
+            return super().send(event)  # the usual case, at the usual cost
+        return self._send(event)
+
+    def _send(self, event: Any) -> _Steps[None]:
         if isinstance(event, RequestData) and not event.data:
             return  # an empty DATA frame of HTTP/2; as a chunk it would end the body, and what follows be a request
         if isinstance(event, RequestHeaders) and not event.end_stream:
