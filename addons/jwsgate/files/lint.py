@@ -56,6 +56,7 @@ RULES: Final = {
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
         Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
         Rule("client-id-missing", "warning", "an enabled application has no client ID"),
+        Rule("policy-test", "error", "a test of a policy ends in another way than it expects"),
         Rule("route-open", "warning", "a route is open, so that every request passes"),
         Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),

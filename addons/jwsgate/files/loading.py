@@ -20,7 +20,7 @@ from .problems import Problem, ProblemsFound, Unfit
 from .reading import References, portal_folder, portal_sources, read_octets
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
-__all__ = ["load_snapshot", "read_all", "read_portal"]
+__all__ = ["load_snapshot", "policy_router", "read_all", "read_portal"]
 
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
@@ -98,6 +98,16 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     for octets in references.octets:
         digest.update(octets)
     return Snapshot(portal, router, digest.hexdigest()[:12], tuple(references.paths))
+
+
+def policy_router(path: Path, document: Document, now: float) -> Router | None:
+    """The routes of one policy by itself, without the CA that it may ask for; None when it has problems."""
+    routes, router = Router(), Router()
+    if build_routes(document, routes, _PolicyReferences(path, References(), Portal(()), now)):
+        return None
+    for route in routes:
+        router.add(replace(route, trust=None))
+    return router
 
 
 def _reader(portal: Path, references: References) -> Callable[[str, str], str]:
