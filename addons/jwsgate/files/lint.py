@@ -14,12 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from jwsgate.core.packed import Registration
 from jwsgate.core.portal import Application
 
-from .documents import read_document
-from .loading import read_all
+from .loading import read_all, read_policy
 from .portal_builder import Origin
 from .portal_file import PortalReading
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
-from .reading import read_octets
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -232,7 +230,7 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
 def _policy_findings(path: Path) -> Iterator[LintFinding]:
     """What is allowed in a policy, and should be known."""
     try:
-        document = read_document(str(path), read_octets(path))
+        document = read_policy(path)
     except ProblemsFound:
         return
     told: dict[str, str] = {}

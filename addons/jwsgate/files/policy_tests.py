@@ -29,12 +29,10 @@ from jwsgate.core.signing import sign_compact
 from jwsgate.core.sources import Source
 
 from .case_shapes import CaseShape, SignedShape
-from .documents import read_document
 from .lint import RULES, LintFinding
-from .loading import policy_router
+from .loading import policy_router, read_policy
 from .policy_shapes import PolicyShape
 from .problems import Finding, ProblemsFound
-from .reading import read_octets
 from .shapes import check_shape
 
 __all__ = ["run_policy_tests"]
@@ -153,7 +151,7 @@ def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
 
 def _findings(path: Path, now: float) -> Iterator[LintFinding]:
     try:
-        document = read_document(str(path), read_octets(path))
+        document = read_policy(path)
     except ProblemsFound:
         return
     shape, _ = check_shape(PolicyShape, document.data)
