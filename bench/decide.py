@@ -215,22 +215,33 @@ def compare_routes(routes: int, rounds: int) -> None:
     """Print how matching grows with the number of routes, without the memory of targets seen before."""
     few, many = a_router(10), a_router(routes)
     numbers = range(0, routes, max(1, routes // 500))
-    segments = [(f"api-{number % 100}", f"resource-{number}", "17", "part") for number in numbers]
-    few_segments = [segments[number % 10] for number in range(len(segments))]
+    # As many different paths for either, so that both meet texts that they have not seen before.
+    targets = [f"/api-{number % 100}/resource-{number}/{number + 7}/part".encode() for number in numbers]
+    few_targets = [f"/api-{n % 10}/resource-{n % 10}/{number + 7}/part".encode() for n, number in enumerate(numbers)]
 
-    def run(router: Router, paths: list[tuple[str, ...]]) -> Callable[[], None]:
-        def matches() -> None:
+    def run_find(router: Router, paths: list[bytes]) -> Callable[[], None]:
+        def finds() -> None:
+            router.forget_found()
             for path in paths:
+                router.find("GET", path)
+
+        return finds
+
+    def run_match(router: Router, paths: list[bytes]) -> Callable[[], None]:
+        segments = [tuple(path.decode()[1:].split("/")) for path in paths]
+
+        def matches() -> None:
+            for path in segments:
                 router.match("GET", path)
 
         return matches
 
-    contestants = {"10": run(few, few_segments), str(routes): run(many, segments)}
-    medians = race(contestants, rounds, len(segments))
-    base = medians["10"]
-    print(f"matching among N routes, median of {rounds} rounds")
-    for name, median in medians.items():
-        print(f"{name:>10} routes {median:10.2f} microseconds {median / base:6.2f} x")
+    for title, run in {"reading the path and matching it": run_find, "matching alone": run_match}.items():
+        medians = race({"10": run(few, few_targets), str(routes): run(many, targets)}, rounds, len(targets))
+        base = medians["10"]
+        print(f"{title} among N routes, {len(targets)} different paths, median of {rounds} rounds")
+        for name, median in medians.items():
+            print(f"{name:>10} routes {median:10.2f} microseconds {median / base:6.2f} x")
 
 
 def main() -> None:

@@ -409,7 +409,6 @@ FUNCTIONS = {
     "check_client_certificate": ("mutual", "report"),
     "check_look_alikes": ("report",),
     "_find_route": ("plain", "bound", "detached"),
-    "_check_room": ("plain", "bound", "detached"),
     "_preflight": ("preflight",),
     "requested_method": ("preflight",),
     "reported": ("report",),

@@ -19,6 +19,7 @@ from jwsgate.core.answers import ANSWERS
 from jwsgate.core.reasons import Reason
 from jwsgate.demo import ensure_pair
 from jwsgate.files.loading import load_snapshot
+from jwsgate.files.policy_tests import run_policy_tests
 from jwsgate.files.shapes import Algorithm
 from unit_material import ROOT
 
@@ -52,6 +53,13 @@ def test_samples_load(checkout: Path, portal: Path, policy: Path) -> None:
     snapshot = load_snapshot(checkout / "certs" / portal.name, [checkout / "policies" / policy.name], time.time())
     assert len(snapshot.router) >= 1
     assert snapshot.portal.applications
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.name)
+def test_samples_have_tests_that_pass(checkout: Path, policy: Path) -> None:
+    """Each sample shows what it does by examples."""
+    assert len(yaml.safe_load(policy.read_text())["tests"]) >= 3
+    assert run_policy_tests([checkout / "policies" / policy.name], time.time()) == []
 
 
 def test_the_demo_is_the_original(checkout: Path) -> None:

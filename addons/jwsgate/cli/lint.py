@@ -8,6 +8,7 @@ import click
 
 from jwsgate.files.lint import RULES, LintFinding, lint
 from jwsgate.files.lint_formats import FORMATS
+from jwsgate.files.policy_tests import run_policy_tests
 
 __all__ = ["lint_command"]
 
@@ -66,8 +67,17 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
     show_default=True,
     help="The least finding for which the exit code is 1.",
 )
+@click.option(
+    "--run-tests",
+    is_flag=True,
+    envvar="JWSGATE_RUN_TESTS",
+    show_envvar=True,
+    help="Also decide the example requests under `tests` of the policies.",
+)
 @click.option("--rules", is_flag=True, is_eager=True, expose_value=False, callback=_rules, help="List the rules.")
-def lint_command(portal: str | None, policies: tuple[str, ...], expires_within: int, form: str, fail_on: str) -> None:
+def lint_command(
+    portal: str | None, policies: tuple[str, ...], expires_within: int, form: str, fail_on: str, run_tests: bool
+) -> None:
     """Check a portal export and policies, and tell everything that is wrong or soon will be.
 
     An error keeps the gate from starting, or an application from calling; a warning does not yet. The exit code is 0
@@ -79,6 +89,9 @@ def lint_command(portal: str | None, policies: tuple[str, ...], expires_within: 
     # No decision depends on this clock: it only counts the days that certificates have left.
     now = time.time()  # noqa: TID251 - see above
     findings = lint(Path(portal) if portal else None, [Path(name) for name in names], now, expires_within)
+    if run_tests:
+        tested = run_policy_tests([Path(name) for name in names], now)
+        findings = sorted([*findings, *tested], key=lambda finding: (finding.problem, finding.rule.name))
     click.echo(FORMATS[form](findings), nl=False)
     sys.exit(any(_counts(finding, fail_on) for finding in findings))
 

@@ -214,18 +214,16 @@ def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
     return Allowed(route, None, None, preflight=method)
 
 
-def _find_route(router: Router, facts: RequestFacts) -> Route:
+def _find_route(router: Router, facts: RequestFacts, websocket: bool, progress: _Progress) -> Route:
     route = router.find(facts.method, facts.target)
     if route is None:
         raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
-    return route
-
-
-def _check_room(route: Route, facts: RequestFacts, websocket: bool) -> None:
+    progress.route = route
     if websocket and not route.websocket:
         raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
     if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
         raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+    return route
 
 
 def _steps(
@@ -236,8 +234,7 @@ def _steps(
         preflight = _preflight(snapshot.router, facts)
         if preflight is not None:
             return preflight
-    progress.route = route = _find_route(snapshot.router, facts)
-    _check_room(route, facts, websocket)
+    route = _find_route(snapshot.router, facts, websocket, progress)
     named = snapshot.router.certificate_headers
     sent = check_certificate_headers(facts, named) if named else {}
     if route.open:

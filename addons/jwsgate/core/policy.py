@@ -265,6 +265,10 @@ class Router:
             self._found[key] = route
         return route
 
+    def forget_found(self) -> None:
+        """Forget the targets seen before; for those who measure."""
+        self._found.clear()
+
     def _unambiguous(self, method: str, segments: tuple[str, ...]) -> Route | None:
         """The route, refused where an upstream that reads the path more liberally would see another one."""
         route = self.match(method, segments)

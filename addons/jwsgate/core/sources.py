@@ -118,25 +118,11 @@ def _cookie_values(facts: RequestFacts, source: Source) -> list[bytes]:
     return values
 
 
-def _header_values(facts: RequestFacts, source: Source) -> list[bytes]:
-    values = []
-    exact = source.exact
-    length = len(exact)
-    for name, value in facts.headers:
-        if len(name) == length:
-            if name.lower() == exact:
-                values.append(value)
-            elif canonical_header_name(name) == source.canonical:
-                raise _unsafe(f"a header imitates {source.name} with other punctuation")
-    return values
-
-
 def _query_values(facts: RequestFacts, source: Source) -> list[bytes]:
     return query_values(facts.target, source.name)
 
 
 _READERS: Final[dict[str, Callable[[RequestFacts, Source], list[bytes]]]] = {
-    "header": _header_values,
     "query": _query_values,
     "cookie": _cookie_values,
 }
@@ -167,7 +153,18 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     """
     if source.others:
         return _one_of(facts, source, missing, repeated)
-    values = _READERS[source.place](facts, source)
+    values = []
+    if source.place == "header":
+        exact = source.exact
+        length = len(exact)
+        for name, value in facts.headers:
+            if len(name) == length:
+                if name.lower() == exact:
+                    values.append(value)
+                elif canonical_header_name(name) == source.canonical:
+                    raise _unsafe(f"a header imitates {source.name} with other punctuation")
+    else:
+        values = _READERS[source.place](facts, source)
     if not values:
         raise Rejection(missing, f"{source.place} {source.name} is missing")
     if len(values) > 1:
@@ -189,8 +186,12 @@ def check_look_alikes(facts: RequestFacts, source: Source) -> None:
     Raises:
         Rejection: `request_unsafe`.
     """
-    for place in (source, *source.others):
-        _READERS[place.place](facts, place)
+    for place in (replace(source, others=()), *source.others):
+        try:
+            single_value(facts, place, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+        except Rejection as rejection:
+            if rejection.reason is Reason.REQUEST_UNSAFE:
+                raise
 
 
 def _holds(source: Source, name: bytes, value: bytes) -> bool:

@@ -14,12 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from jwsgate.core.packed import Registration
 from jwsgate.core.portal import Application
 
-from .documents import read_document
-from .loading import read_all
+from .loading import read_all, read_policy
 from .portal_builder import Origin
 from .portal_file import PortalReading
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
-from .reading import read_octets
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -56,6 +54,7 @@ RULES: Final = {
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
         Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
         Rule("client-id-missing", "warning", "an enabled application has no client ID"),
+        Rule("policy-test", "error", "a test of a policy ends in another way than it expects"),
         Rule("route-open", "warning", "a route is open, so that every request passes"),
         Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
@@ -231,7 +230,7 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
 def _policy_findings(path: Path) -> Iterator[LintFinding]:
     """What is allowed in a policy, and should be known."""
     try:
-        document = read_document(str(path), read_octets(path))
+        document = read_policy(path)
     except ProblemsFound:
         return
     told: dict[str, str] = {}

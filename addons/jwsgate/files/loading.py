@@ -1,6 +1,7 @@
 """Files in, a snapshot out."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from jwsgate.core.portal import Portal
 from jwsgate.core.trust import Trust
 
 from .documents import Document, read_document
+from .environment import filled
 from .policy_file import asks_for_ca, build_routes
 from .portal_file import PortalReading, Source, build_portal, read_thoroughly
 from .problems import Problem, ProblemsFound, Unfit
 from .reading import References, portal_folder, portal_sources, read_octets
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
-__all__ = ["load_snapshot", "read_all", "read_portal"]
+__all__ = ["load_snapshot", "policy_router", "read_all", "read_policy", "read_portal"]
 
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
@@ -55,11 +57,20 @@ def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
         raise Unfit(f"names {name!r}, which {error}", error.remedy) from None
 
 
+def read_policy(path: Path) -> Document:
+    """A policy with the values that it takes from the environment.
+
+    Raises:
+        ProblemsFound: with every problem of its syntax, and every variable that is not set.
+    """
+    return filled(read_document(str(path), read_octets(path)), os.environ)
+
+
 def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple[Path, Document]]:
     policies: list[tuple[Path, Document]] = []
     for path in paths:
         try:
-            policies.append((path, read_document(str(path), read_octets(path))))
+            policies.append((path, read_policy(path)))
         except ProblemsFound as error:
             problems += error.problems
     return policies
@@ -91,6 +102,8 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     router = Router()
     for path, policy in policies:
         digest.update(policy.octets)
+        if b"env" in policy.octets:
+            digest.update(repr(policy.data).encode("utf-8", "replace"))  # with the values of variables
         problems += build_routes(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
 
     if problems or portal is None:
@@ -98,6 +111,16 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     for octets in references.octets:
         digest.update(octets)
     return Snapshot(portal, router, digest.hexdigest()[:12], tuple(references.paths))
+
+
+def policy_router(path: Path, document: Document, now: float) -> Router | None:
+    """The routes of one policy by itself, without the CA that it may ask for; None when it has problems."""
+    routes, router = Router(), Router()
+    if build_routes(document, routes, _PolicyReferences(path, References(), Portal(()), now)):
+        return None
+    for route in routes:
+        router.add(replace(route, trust=None))
+    return router
 
 
 def _reader(portal: Path, references: References) -> Callable[[str, str], str]:

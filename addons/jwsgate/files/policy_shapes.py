@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
+from .case_shapes import CaseShape
 from .policy_parts import CorsShape, ErrorsShape, UpstreamShape
 from .problems import Unfit
 from .shapes import Algorithm, Shape
@@ -323,3 +324,5 @@ class PolicyShape(Shape):
     """What rejected clients are told; of several policies, the first that says so speaks where no route matches."""
     routes: Annotated[list[RouteShape], Field(min_length=1)]
     """The most specific route wins: plain segments before templates before /**."""
+    tests: list[CaseShape] = Field(default_factory=list)
+    """Example requests and the decisions expected on them, for jwsgate lint --run-tests."""

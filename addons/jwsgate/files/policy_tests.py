@@ -1,0 +1,177 @@
+"""Runs the `tests` of policies: example requests against the routes, with keys made for the run and no portal.
+
+What only a running gate knows is left out: whether a `jti` was used before, and the CA of `certificates`.
+"""
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+from jwcrypto.jwk import JWK
+
+from jwsgate.core.certificates import RegisteredCertificate, read_certificate
+from jwsgate.core.decision import AwaitsBody, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import Route, Router
+from jwsgate.core.portal import Application, ClientId, Portal
+from jwsgate.core.reasons import Rejection
+from jwsgate.core.signing import sign_compact
+from jwsgate.core.sources import Source
+
+from .case_shapes import CaseShape, SignedShape
+from .lint import RULES, LintFinding
+from .loading import policy_router, read_policy
+from .policy_shapes import PolicyShape
+from .problems import Finding, ProblemsFound
+from .shapes import check_shape
+
+__all__ = ["run_policy_tests"]
+
+_CURVES: Final[dict[str, ec.EllipticCurve]] = {
+    "ES256": ec.SECP256R1(),
+    "ES384": ec.SECP384R1(),
+    "ES512": ec.SECP521R1(),
+}
+_RELATIVE = re.compile(r"[+-][0-9]{1,9}")
+_DAY = datetime.timedelta(days=1)
+
+
+@cache
+def _key(algorithm: str, other: bool) -> Any:
+    if algorithm in _CURVES:
+        return ec.generate_private_key(_CURVES[algorithm])
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def _certificate(algorithm: str, at: datetime.datetime) -> RegisteredCertificate:
+    key = _key(algorithm, False)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "policy test")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - _DAY)
+        .not_valid_after(at + _DAY)
+        .sign(key, None if algorithm == "EdDSA" else hashes.SHA256())
+    )
+    return read_certificate(made.public_bytes(serialization.Encoding.PEM).decode("ascii"))
+
+
+def _typed(value: Any, now: int) -> Any:
+    """A value of a policy, whose scalars are all text, as JSON has it."""
+    if isinstance(value, dict):
+        return {name: _typed(inner, now) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner, now) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if _RELATIVE.fullmatch(value):
+        return now + int(value)
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _signed(shape: SignedShape, route: Route | None, body: bytes, now: int) -> str:
+    claims: dict[str, Any] = {"iat": now, "exp": now + 60, **_typed(shape.claims, now)}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    header = {"alg": shape.algorithm} | ({} if shape.typ is None else {"typ": shape.typ})
+    key = JWK.from_pyca(_key(shape.algorithm, shape.other_key))
+    is_detached = route is not None and route.detached
+    jws = sign_compact(key, header, body if is_detached else json.dumps(claims).encode("utf-8")).decode("ascii")
+    if is_detached:
+        first, _, last = jws.split(".")
+        return f"{first}..{last}"
+    return jws
+
+
+def _with(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
+    """The request with a value where the policy looks for it first."""
+    text = value if source.scheme is None else f"{source.scheme} {value}"
+    match source.place:
+        case "header":
+            return replace(facts, headers=(*facts.headers, (source.name.encode(), text.encode("utf-8"))))
+        case "cookie":
+            return replace(facts, headers=(*facts.headers, (b"Cookie", f"{source.name}={value}".encode())))
+        case "query":
+            mark = b"&" if b"?" in facts.target else b"?"
+            return replace(facts, target=facts.target + mark + f"{quote(source.name)}={quote(value)}".encode())
+
+
+def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
+    """What is decided, and the name of the route."""
+    at = datetime.datetime.fromisoformat(case.at).astimezone(datetime.UTC)
+    now = int(at.timestamp())
+    body = case.request.body.encode("utf-8")
+    headers = [(name.encode("utf-8"), value.encode("utf-8")) for name, value in case.request.headers.items()]
+    if body:
+        headers.append((b"Content-Length", str(len(body)).encode()))
+    facts = RequestFacts(case.request.method, case.request.path.encode("utf-8"), tuple(headers))
+    try:
+        route = router.find(facts.method, facts.target)
+    except Rejection:
+        route = None
+    certificate = _certificate(case.sign.algorithm if case.sign else "ES256", at)
+    application = Application(
+        name="test", title="test", enabled=True, client_ids=(ClientId(case.client_id or "test-client"),),
+        certificates=(certificate,) if case.certificate else (),
+    )  # fmt: skip
+    if route is not None:
+        if case.client_id:
+            facts = _with(facts, route.client_id, case.client_id)
+        jws = case.jws or (_signed(case.sign, route, body, now) if case.sign else None)
+        if jws is not None:
+            facts = _with(facts, route.jws, jws)
+    if case.certificate:
+        facts = replace(facts, client_certificate=certificate.thumbprint)
+    decision = decide(Snapshot(Portal((application,)), router, "test"), facts, now)
+    if isinstance(decision, AwaitsBody):
+        decision = decide_body(decision, body)
+    name = decision.route.name if decision.route else None
+    if isinstance(decision, Rejected):
+        return decision.reason, name
+    return "allowed" if decision.would_reject is None else f"would_reject {decision.would_reject.reason}", name
+
+
+def _findings(path: Path, now: float) -> Iterator[LintFinding]:
+    try:
+        document = read_policy(path)
+    except ProblemsFound:
+        return
+    shape, _ = check_shape(PolicyShape, document.data)
+    router = policy_router(path, document, now)
+    if shape is None or router is None:
+        return  # what is wrong with it is told already
+    findings: list[Finding] = []
+    for number, case in enumerate(shape.tests):
+        decided, route = _run(case, router)
+        place = ("tests", number)
+        if decided != case.expect:
+            message = f"{case.name!r}: {decided} was decided, not {case.expect}"
+            findings.append(((*place, "expect"), message, "correct the routes, or what is expected of them"))
+        elif case.route is not None and route != case.route:
+            message = f"{case.name!r}: the route is {route or 'none'}, not {case.route}"
+            findings.append(((*place, "route"), message, "correct the routes, or the name"))
+    for problem in document.problem_list(findings):
+        yield LintFinding(RULES["policy-test"], problem)
+
+
+def run_policy_tests(policies: Sequence[Path], now: float) -> list[LintFinding]:
+    """A finding for each test of the policies that ends in another way than it expects, each policy by itself."""
+    return [finding for path in policies for finding in _findings(path, now)]

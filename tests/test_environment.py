@@ -1,0 +1,53 @@
+"""Values from the environment: only where the file says so, and never missing unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core_gate import NOW
+from jwsgate.files.documents import read_document
+from jwsgate.files.environment import filled
+from jwsgate.files.loading import load_snapshot
+from unit_material import good_files, problems_in
+
+POLICY = "routes:\n  - path: /a\n    claims: {issuer: {env: ISSUER}, max_lifetime: {env: LIFETIME}}\n"
+
+
+def test_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text and a number; another value is another revision."""
+    portal, policy = good_files(tmp_path)
+    policy.write_text(POLICY)
+    monkeypatch.setenv("LIFETIME", "60")
+    revisions = set()
+    for issuer in ("one", "two: {x}"):
+        monkeypatch.setenv("ISSUER", issuer)
+        snapshot = load_snapshot(portal, [policy], NOW)
+        (route,) = snapshot.router
+        assert (route.claims.issuer, route.claims.max_lifetime) == ((issuer,), 60)
+        revisions.add(snapshot.revision)
+    assert len(revisions) == 2
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_variables(value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a problem at its place; an empty one is no value."""
+    portal, policy = good_files(tmp_path)
+    policy.write_text(POLICY)
+    for name in ("ISSUER", "LIFETIME"):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    found = problems_in(lambda: load_snapshot(portal, [policy], NOW))
+    assert [(problem.line, problem.path, problem.message) for problem in found] == [
+        (3, "routes[0].claims.issuer", "takes the variable 'ISSUER', which is not set"),
+        (3, "routes[0].claims.max_lifetime", "takes the variable 'LIFETIME', which is not set"),
+    ]
+
+
+def test_nothing_else_is_replaced() -> None:
+    """No $NAME in texts, no mapping with more keys, nothing in the examples."""
+    text = b"a: [$HOME, '${HOME}', '%HOME%', {env: HOME, x: y}, env]\ntests: [{headers: {env: HOME}}]\n"
+    document = read_document("policy.yaml", text)
+    assert filled(document, {"HOME": "/root"}).data == document.data
