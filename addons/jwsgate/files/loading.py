@@ -13,14 +13,15 @@ from jwsgate.core.policy import Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.trust import Trust
 
+from .api_connect import build_api_routes, convert, is_api_definition
 from .documents import Document, read_document
-from .policy_file import asks_for_ca, build_routes
+from .policy_file import PolicyReferences, asks_for_ca, build_routes
 from .portal_file import PortalReading, Source, build_portal, read_thoroughly
 from .problems import Problem, ProblemsFound, Unfit
 from .reading import References, portal_folder, portal_sources, read_octets
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
-__all__ = ["load_snapshot", "read_all", "read_portal"]
+__all__ = ["convert_policy", "load_snapshot", "read_all", "read_portal"]
 
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
@@ -53,6 +54,11 @@ def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
         return read(octets)
     except Unfit as error:
         raise Unfit(f"names {name!r}, which {error}", error.remedy) from None
+
+
+def _build(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
+    build = build_api_routes if is_api_definition(document) else build_routes
+    return build(document, router, references)
 
 
 def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple[Path, Document]]:
@@ -91,7 +97,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     router = Router()
     for path, policy in policies:
         digest.update(policy.octets)
-        problems += build_routes(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
+        problems += _build(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
 
     if problems or portal is None:
         raise ProblemsFound(problems)
@@ -128,5 +134,18 @@ def read_all(
     portal = reading.portal if reading is not None and not problems else Portal(())
     router = Router()
     for path, policy in policies:
-        problems += build_routes(policy, router, _PolicyReferences(path, references, portal, now))
+        problems += _build(policy, router, _PolicyReferences(path, references, portal, now))
     return reading, router, problems
+
+
+def convert_policy(path: Path, now: float) -> str:
+    """An API definition of API Connect as the text of a policy of our own.
+
+    Raises:
+        ProblemsFound: with every problem of the file, or when it is no API definition.
+    """
+    document = read_document(str(path), read_octets(path))
+    if not is_api_definition(document) and not document.problems:
+        found = (), "is no API definition: it has neither swagger: nor openapi:", "name an export of API Connect"
+        raise ProblemsFound(document.problem_list([found]))
+    return convert(document, _PolicyReferences(path, References(), Portal(()), now))
