@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from jwsgate.core.policy import Forward, RespondClaims, Route, Router, Sign
 from jwsgate.core.sources import Source
 from jwsgate.files.api_connect import build_api_routes, convert, is_api_definition
 from jwsgate.files.documents import read_document
+from jwsgate.files.handover import LENGTH_OCTETS, Assembly, main, order
 from jwsgate.files.loading import load_snapshot
+from jwsgate.files.openapi_shapes import DocumentExtension, OperationExtension
 from jwsgate.files.problems import Problem, ProblemsFound
 from unit_material import ROOT, KeyFiles, problems_in, read_policy
 
@@ -438,9 +442,15 @@ def test_place_of_a_problem() -> None:
     _, (problem,) = read(text)
     assert str(problem).startswith(f"api.yaml:{line}:19: x-ibm-configuration.assembly.execute[0].operation-switch.")
     assert str(problem).endswith(
-        "gatewayscript: is a step that the gate cannot carry out (remove it, or if nothing depends on it x-jwsgate: "
-        "{ignore: [gatewayscript]})"
+        "gatewayscript: is a step that the gate cannot carry out (remove it, or if nothing depends on it say "
+        "x-jwsgate: {ignore: [gatewayscript]})"
     )
+
+
+def test_all_problems_at_once() -> None:
+    """A step that is not understood does not hide what is wrong with the others."""
+    data = definition({"script": {}}, jwt_validate(iss_claim="(?=a)a"), security=[{"id": [], "secret": []}])
+    assert [path.rpartition(".")[2] for path, _ in refused(data)] == ["secret", "script", "iss-claim"]
 
 
 def test_mapped_by_the_user() -> None:
@@ -530,6 +540,34 @@ def test_convert_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["policy", "convert", str(tmp_path / "none")])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "does not exist" in result.stderr
+
+
+# Together with the rest
+
+
+def test_pattern_is_handed_over(tmp_path: Path) -> None:
+    """A reload reads in another process; the pattern arrives as the demand that it was."""
+    (tmp_path / "portal.yaml").write_text("results: []\n")
+    (tmp_path / "api.json").write_text(json.dumps(definition(jwt_validate(iss_claim="tvo-[0-9]+"), INVOKE)))
+    out = io.BytesIO()
+    main(json.loads(order(tmp_path / "portal.yaml", [tmp_path / "api.json"], time.time(), wary=False)), out)
+    octets, assembly = out.getvalue(), Assembly()
+    while octets:
+        end = LENGTH_OCTETS + int.from_bytes(octets[:LENGTH_OCTETS])
+        assembly.take(octets[LENGTH_OCTETS:end])
+        octets = octets[end:]
+    assert assembly.snapshot is not None
+    (route,) = assembly.snapshot.router
+    assert "tvo-1" in route.claims.issuer
+    assert "tvo" not in route.claims.issuer
+
+
+def test_readme_names_what_there_is() -> None:
+    """Each key of the extension that the README shows is one, at the place that it says."""
+    (block,) = re.findall(r"^```yaml\n(x-jwsgate:.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    shown = yaml.safe_load(block)["x-jwsgate"]
+    assert {key for key in shown if key not in DocumentExtension.model_fields} == {"forward"}
+    assert {key for key in shown if key not in OperationExtension.model_fields} == {"prefix"}
 
 
 # Broken documents

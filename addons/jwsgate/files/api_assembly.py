@@ -124,7 +124,9 @@ class Flow:
         else:
             message = "is a step that the gate cannot carry out"
             self._find(
-                KeyLocation(place), message, f"remove it, or if nothing depends on it x-jwsgate: {{ignore: [{name}]}}"
+                KeyLocation(place),
+                message,
+                f"remove it, or if nothing depends on it say x-jwsgate: {{ignore: [{name}]}}",
             )
 
     def _operation_switch(self, body: Any, place: Location) -> None:

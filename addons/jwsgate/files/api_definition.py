@@ -31,10 +31,12 @@ _HEADER: Final = re.compile(r"request\.headers\.(.+)")
 
 def _raw(shape: Extension, said: Any) -> dict[str, Any]:
     """The demands that an extension says, typed, for a policy of our own."""
-    left_out = {"sign", "ignore", "registered_certificate", "prefix", "forward", "respond"}
-    data: dict[str, Any] = shape.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=left_out)
-    if isinstance(said.get("client_certificate"), str):
-        data["client_certificate"] = said["client_certificate"]
+    left_out = {
+        "sign", "ignore", "registered_certificate", "prefix", "forward", "respond", "client_certificate",
+    }  # fmt: skip
+    data: dict[str, Any] = shape.model_dump(by_alias=True, exclude_unset=True, exclude=left_out)
+    if shape.client_certificate is not None:
+        data["client_certificate"] = said["client_certificate"]  # all text, which its words and networks are not
     return data
 
 
@@ -192,7 +194,7 @@ class _Translator:
         flow = Flow(operation, ignore, self._shapes)
         flow.run(steps, ("x-ibm-configuration", "assembly", "execute"))
         self.policy.findings += flow.findings
-        if flow.findings or client_id is None or flow.throw is not None:
+        if client_id is None or flow.throw is not None:
             return False
         route = {
             "name": operation.name or f"{operation.verb} {operation.path}",
@@ -205,7 +207,8 @@ class _Translator:
         extra = _raw(extension, mapping(said.get(_EXTENSION)))
         if "client_id" in extra:
             self._find((*where, "client_id"), "is what securityDefinitions say", "remove it here")
-        action = self._action(flow, extension, place, where)
+        # Of steps that are not understood, what they come to is not worth telling.
+        action = {} if flow.findings else self._action(flow, extension, place, where)
         if flow.generate is not None:
             step, shape, (issuer, audience) = flow.generate
             key = extension.sign or self._extension.sign
