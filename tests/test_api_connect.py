@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -28,7 +29,9 @@ from jwsgate.files.documents import read_document
 from jwsgate.files.handover import LENGTH_OCTETS, Assembly, main, order
 from jwsgate.files.loading import load_snapshot
 from jwsgate.files.openapi_shapes import DocumentExtension, OperationExtension
+from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.problems import Problem, ProblemsFound
+from jwsgate.files.schemas import schema_of
 from unit_material import ROOT, KeyFiles, problems_in, read_policy
 
 SAMPLE = (ROOT / "policies" / "signvalidate-api-connect.yaml").read_text()
@@ -511,6 +514,8 @@ def test_convert(data: Any) -> None:
         for field in dataclasses.fields(Route):
             assert getattr(own, field.name) == getattr(theirs, field.name), field.name
     assert converted.count("\n  # paths./") == len(router)
+    # As an editor reads it: numbers are numbers.
+    jsonschema.Draft202012Validator(schema_of(PolicyShape)).validate(yaml.safe_load(converted))
 
 
 def test_convert_has_no_words_for_patterns() -> None:
