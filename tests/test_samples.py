@@ -24,6 +24,8 @@ from jwsgate.files.shapes import Algorithm
 from unit_material import ROOT
 
 POLICIES = sorted((ROOT / "policies").glob("*.yaml"))
+OWN_POLICIES = [path for path in POLICIES if not path.name.endswith("-api-connect.yaml")]
+"""Those in the format of our own, which the schema describes."""
 PORTALS = sorted((ROOT / "certs").glob("*.yaml"))
 SCHEMAS = {"policy": ROOT / "policies" / "policy.schema.json", "portal": ROOT / "certs" / "portal.schema.json"}
 
@@ -88,7 +90,7 @@ def test_committed_schemas_are_current(kind: str, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(
     ("kind", "path"),
-    [*(("policy", path) for path in POLICIES), *(("portal", path) for path in PORTALS)],
+    [*(("policy", path) for path in OWN_POLICIES), *(("portal", path) for path in PORTALS)],
     ids=lambda value: value.name if isinstance(value, Path) else value,
 )
 def test_samples_validate_in_editors(kind: str, path: Path) -> None:

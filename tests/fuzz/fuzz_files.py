@@ -17,6 +17,7 @@ except ImportError:  # replaying needs no atheris
 with atheris.instrument_imports(include=["jwsgate"]) if atheris else contextlib.nullcontext():
     from jwsgate.core.certificates import CertificateError, holds_private_key, read_certificate
     from jwsgate.core.policy import Router
+    from jwsgate.files.api_connect import build_api_routes, is_api_definition
     from jwsgate.files.documents import Document, read_document
     from jwsgate.files.policy_file import build_routes
     from jwsgate.files.portal_file import Source, build_portal, read_thoroughly
@@ -54,7 +55,8 @@ def _portal(octets: bytes) -> None:
 
 def _policy(document: Document) -> None:
     router = Router()
-    problems = build_routes(document, router, NoFiles())
+    build = build_api_routes if is_api_definition(document) else build_routes
+    problems = build(document, router, NoFiles())
     _told(problems, document.octets)
     assert problems or len(router)
 

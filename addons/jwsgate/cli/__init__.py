@@ -5,6 +5,7 @@ import click
 from jwsgate import __version__
 
 from .lint import lint_command
+from .policy import policy_group
 from .portal import portal_group
 from .run import run_command
 from .schema import schema_command
@@ -18,5 +19,5 @@ def main() -> None:
     """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
 
 
-for _command in (run_command, lint_command, portal_group, schema_command):
+for _command in (run_command, lint_command, policy_group, portal_group, schema_command):
     main.add_command(_command)

@@ -36,7 +36,7 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
     metavar="PATH",
     type=click.Path(),
     multiple=True,
-    help="Policy file; may be given more than once.",
+    help="Policy file, or API definition of API Connect; may be given more than once.",
 )
 @click.option(
     "--expires-within",

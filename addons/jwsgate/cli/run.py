@@ -105,7 +105,7 @@ class _MitmproxyOption(click.ParamType[str]):
     metavar="PATH",
     type=click.Path(),  # in the environment several are joined as in PATH
     multiple=True,
-    help="Policy file; may be given more than once.",
+    help="Policy file, or API definition of API Connect; may be given more than once.",
 )
 @click.option(
     "--tls-cert",

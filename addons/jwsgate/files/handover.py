@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from jwcrypto.jwk import JWK
@@ -51,10 +52,16 @@ def _make_jwk(members: dict[str, Any]) -> JWK:
     return JWK(**members)
 
 
+def _make_mapping(members: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(members)  # a type whose own name pickle does not find
+
+
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, JWK):  # it keeps the key as an object of OpenSSL
             return _make_jwk, (value.export(as_dict=True),)
+        if isinstance(value, MappingProxyType):
+            return _make_mapping, (dict(value),)
         return NotImplemented
 
 

@@ -14,15 +14,16 @@ from jwsgate.core.policy import Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.trust import Trust
 
+from .api_connect import build_api_routes, convert, is_api_definition
 from .documents import Document, read_document
 from .environment import filled
-from .policy_file import asks_for_ca, build_routes
+from .policy_file import PolicyReferences, asks_for_ca, build_routes
 from .portal_file import PortalReading, Source, build_portal, read_thoroughly
 from .problems import Problem, ProblemsFound, Unfit
 from .reading import References, portal_folder, portal_sources, read_octets
 from .trust_files import build_trust, read_ca_bundle, read_revocation_lists
 
-__all__ = ["load_snapshot", "policy_router", "read_all", "read_policy", "read_portal"]
+__all__ = ["convert_policy", "load_snapshot", "policy_router", "read_all", "read_policy", "read_portal"]
 
 _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 
@@ -58,12 +59,18 @@ def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
 
 
 def read_policy(path: Path) -> Document:
-    """A policy with the values that it takes from the environment.
+    """A policy with the values that it takes from the environment; API Connect's definitions take none.
 
     Raises:
         ProblemsFound: with every problem of its syntax, and every variable that is not set.
     """
-    return filled(read_document(str(path), read_octets(path)), os.environ)
+    document = read_document(str(path), read_octets(path))
+    return document if is_api_definition(document) else filled(document, os.environ)
+
+
+def _build(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
+    build = build_api_routes if is_api_definition(document) else build_routes
+    return build(document, router, references)
 
 
 def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple[Path, Document]]:
@@ -104,7 +111,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
         digest.update(policy.octets)
         if b"env" in policy.octets:
             digest.update(repr(policy.data).encode("utf-8", "replace"))  # with the values of variables
-        problems += build_routes(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
+        problems += _build(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
 
     if problems or portal is None:
         raise ProblemsFound(problems)
@@ -116,7 +123,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
 def policy_router(path: Path, document: Document, now: float) -> Router | None:
     """The routes of one policy by itself, without the CA that it may ask for; None when it has problems."""
     routes, router = Router(), Router()
-    if build_routes(document, routes, _PolicyReferences(path, References(), Portal(()), now)):
+    if _build(document, routes, _PolicyReferences(path, References(), Portal(()), now)):
         return None
     for route in routes:
         router.add(replace(route, trust=None))
@@ -151,5 +158,18 @@ def read_all(
     portal = reading.portal if reading is not None and not problems else Portal(())
     router = Router()
     for path, policy in policies:
-        problems += build_routes(policy, router, _PolicyReferences(path, references, portal, now))
+        problems += _build(policy, router, _PolicyReferences(path, references, portal, now))
     return reading, router, problems
+
+
+def convert_policy(path: Path, now: float) -> str:
+    """An API definition of API Connect as the text of a policy of our own.
+
+    Raises:
+        ProblemsFound: with every problem of the file, or when it is no API definition.
+    """
+    document = read_document(str(path), read_octets(path))
+    if not is_api_definition(document) and not document.problems:
+        found = (), "is no API definition: it has neither swagger: nor openapi:", "name an export of API Connect"
+        raise ProblemsFound(document.problem_list([found]))
+    return convert(document, _PolicyReferences(path, References(), Portal(()), now))

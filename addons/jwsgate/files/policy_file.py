@@ -48,7 +48,7 @@ from .policy_shapes import (
 from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
 
-__all__ = ["PolicyReferences", "asks_for_ca", "build_routes"]
+__all__ = ["PolicyReferences", "add_routes", "asks_for_ca", "build_routes"]
 
 
 _PLACE_KEYS: Final = frozenset({"header", "query", "cookie"})
@@ -330,27 +330,33 @@ def asks_for_ca(document: Document) -> bool:
     return within(document.data)
 
 
-def _readable(document: Document) -> tuple[DemandsShape, list[tuple[int, RouteShape]], list[Finding]]:
+def _readable(data: Any) -> tuple[DemandsShape, list[tuple[int, RouteShape]], list[Finding]]:
     """Defaults, numbered routes and findings; of a broken document, what of it is sound."""
-    shape, findings = check_shape(PolicyShape, document.data)
+    shape, findings = check_shape(PolicyShape, data)
     if shape is not None:
         return shape.defaults, list(enumerate(shape.routes)), []
-    data = document.data if isinstance(document.data, dict) else {}
+    data = data if isinstance(data, dict) else {}
     defaults, _ = check_shape(DemandsShape, data.get("defaults", {}))
     return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), findings
 
 
-def _errors(document: Document) -> Mapping[Reason, Reply] | None:
+def _errors(data: Any) -> Mapping[Reason, Reply] | None:
     """What a policy says of its answers, if it is sound."""
-    data = document.data if isinstance(document.data, dict) else {}
+    data = data if isinstance(data, dict) else {}
     shape, _ = check_shape(ErrorsShape, data["errors"]) if "errors" in data else (None, [])
     return None if shape is None else reply_table_of(shape)
 
 
-def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
-    """Add the routes of one policy to the router; every problem in it is returned."""
-    defaults, routes, findings = _readable(document)
-    errors = _errors(document)
+def _as_it_is(_index: int, route: Route) -> Route:
+    return route
+
+
+def add_routes(
+    data: Any, router: Router, references: PolicyReferences, amend: Callable[[int, Route], Route] = _as_it_is
+) -> list[Finding]:
+    """Add the routes of a policy's data to the router, each as `amend` makes it of its number and itself."""
+    defaults, routes, findings = _readable(data)
+    errors = _errors(data)
     if errors is not None and router.errors is API_CONNECT:
         router.errors = errors
     builder = _Builder(defaults, references, API_CONNECT if errors is None else errors)
@@ -360,8 +366,13 @@ def build_routes(document: Document, router: Router, references: PolicyReference
         if route is None:
             continue
         try:
-            router.add(route)
+            router.add(amend(index, route))
         except RouteConflict as error:
             message = f"matches the same requests as route {error.other}"
             builder.findings.append(((*place, "path"), message, "give them different methods"))
-    return [*document.problems, *document.problem_list(findings + builder.findings)]
+    return findings + builder.findings
+
+
+def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
+    """Add the routes of one policy to the router; every problem in it is returned."""
+    return [*document.problems, *document.problem_list(add_routes(document.data, router, references))]

@@ -61,7 +61,7 @@ def _nearest(model: type[BaseModel], location: Location) -> str:
     owner = _model_at(model, location[:-1])
     if owner is None:
         return "remove it"
-    names = list(owner.model_fields)
+    names = [field.alias or name for name, field in owner.model_fields.items()]
     close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
 
