@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 import material
+from core_gate import NoFiles
 from jwsgate.core.decision import Allowed, Snapshot, decide
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.packed import PackedApplications
+from jwsgate.core.policy import Router
 from jwsgate.core.portal_diff import diff_portals
+from jwsgate.files.documents import read_document
 from jwsgate.files.handover import LENGTH_OCTETS, Assembly, main, order
 from jwsgate.files.loading import load_snapshot
+from jwsgate.files.policy_file import build_routes
 from jwsgate.files.problems import ProblemsFound
 
 POLICY = """\
@@ -110,3 +114,22 @@ def test_no_snapshot_before_the_last_piece(folder: Path) -> None:
         for piece in found[:count]:
             assembly.take(piece)
         assert assembly.snapshot is None
+
+
+def test_what_a_policy_says_besides(tmp_path: Path) -> None:
+    """Headers for the upstream, report mode, CORS, open routes and answers come through as they are."""
+    policy = """\
+errors: {profile: rfc, overrides: {jws_missing: {status: 403}}}
+routes:
+  - {path: /a, upstream: {claims: {X-Sub: sub}}, mode: report, jws: {header: a, also: [{cookie: b}]}}
+  - {path: /b, cors: {origins: ["https://a.example"]}}
+  - {path: /c, open: true}
+"""
+    here = Router()
+    assert build_routes(read_document("policy.yaml", policy.encode()), here, NoFiles()) == []
+    (tmp_path / "portal.yaml").write_text(material.portal_yaml([]))
+    (tmp_path / "policy.yaml").write_text(policy)
+    there = handed_over(tmp_path).router
+    for name in ("upstream", "report", "jws", "cors", "open", "errors"):
+        assert [getattr(route, name) for route in there] == [getattr(route, name) for route in here]
+    assert (there.errors, there.dropped_headers, there.has_cors) == (here.errors, here.dropped_headers, True)

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Final, Literal
 
 from .reasons import REPORTABLE, Reason
@@ -163,7 +162,7 @@ def _reply(reason: Reason, profile: Profile, override: Override) -> Reply:
 
 def reply_table(profile: Profile, overrides: Mapping[Reason, Override]) -> Mapping[Reason, Reply]:
     """The answer to every reason."""
-    return MappingProxyType({reason: _reply(reason, profile, overrides.get(reason, Override())) for reason in Reason})
+    return {reason: _reply(reason, profile, overrides.get(reason, Override())) for reason in Reason}
 
 
 _JSON: Final = "application/json"

@@ -160,7 +160,7 @@ class Route:
     open: bool = False
     """Whether every request passes, without a client ID or a JWS."""
     cors: Cors | None = None
-    errors: Mapping[Reason, Reply] = field(default=API_CONNECT, repr=False)
+    errors: Mapping[Reason, Reply] = field(default_factory=lambda: API_CONNECT, repr=False)
     """What a rejected client is told."""
     upstream: Upstream | None = None
     report: bool = False
