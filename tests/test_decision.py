@@ -408,7 +408,7 @@ FUNCTIONS = {
     "check_certificate_headers": ("mutual", "report"),
     "check_client_certificate": ("mutual", "report"),
     "check_look_alikes": ("report",),
-    "_find_route": ("plain", "bound", "detached"),
+    "_check_extent": ("bound",),
     "_preflight": ("preflight",),
     "requested_method": ("preflight",),
     "reported": ("report",),

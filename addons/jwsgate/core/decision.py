@@ -29,6 +29,7 @@ from .verified_cache import VerifiedCache
 
 __all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body", "reported"]
 
+_NONE_SENT: Final[dict[bytes, bytes]] = {}
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -214,29 +215,30 @@ def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
     return Allowed(route, None, None, preflight=method)
 
 
-def _find_route(router: Router, facts: RequestFacts, websocket: bool, progress: _Progress) -> Route:
-    route = router.find(facts.method, facts.target)
-    if route is None:
-        raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
-    progress.route = route
+def _check_extent(route: Route, facts: RequestFacts, websocket: bool) -> None:
     if websocket and not route.websocket:
         raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
     if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
         raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
-    return route
 
 
 def _steps(
     snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
 ) -> Decision:
     websocket = check_request(facts)
-    if snapshot.router.has_cors and facts.method == "OPTIONS":
-        preflight = _preflight(snapshot.router, facts)
+    router = snapshot.router
+    if router.has_cors and facts.method == "OPTIONS":
+        preflight = _preflight(router, facts)
         if preflight is not None:
             return preflight
-    route = _find_route(snapshot.router, facts, websocket, progress)
-    named = snapshot.router.certificate_headers
-    sent = check_certificate_headers(facts, named) if named else {}
+    route = router.find(facts.method, facts.target)
+    if route is None:
+        raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
+    progress.route = route
+    if websocket or route.max_body_octets is not None:
+        _check_extent(route, facts, websocket)
+    named = router.certificate_headers
+    sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:
         return Allowed(route, None, None)
     raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)

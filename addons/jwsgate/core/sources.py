@@ -20,6 +20,7 @@ _NO_HOST: Final = re.compile(rb"[, /@]")
 _MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a policy can allow
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
 _COOKIES: Final = re.compile(rb"[;,]")
+_HOP: Final = frozenset({b"upgrade", b"connection"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -61,8 +62,7 @@ def check_request(facts: RequestFacts) -> bool:
     if facts.method not in _METHODS and not _METHOD.fullmatch(facts.method):
         raise _unsafe("the method is not a token in capitals")
     size = hosts = 0
-    upgrades: list[bytes] = []
-    connection: set[bytes] = set()
+    is_plain = True
     for name, value in facts.headers:
         # Lengths first: this loop runs for each header of each request.
         length = len(name)
@@ -72,17 +72,27 @@ def check_request(facts: RequestFacts) -> bool:
             if hosts > 1 or _NO_HOST.search(value):
                 # RFC 9112 section 3.2: the upstream might serve another host than the one that was meant.
                 raise _unsafe("the Host header is repeated or malformed")
-        elif length == 7 and name.lower() == b"upgrade":
-            upgrades.append(value)
-        elif length == 10 and name.lower() == b"connection":
-            if len(value) > 256:
-                raise _unsafe("the Connection header is too long")
-            connection.update(option.strip(b" \t").lower() for option in value.split(b","))
+        elif (length == 7 or length == 10) and name.lower() in _HOP:  # noqa: PLR1714 - faster
+            is_plain = False
     if size > _MAX_HEADER_OCTETS:
         raise _unsafe("the headers are too large")
     octets = b"".join(chain.from_iterable(facts.headers))
     if len(octets.translate(None, _CONTROLS)) != size:
         raise _unsafe("a header holds a control character")
+    return not is_plain and _asks_for_websocket(facts)
+
+
+def _asks_for_websocket(facts: RequestFacts) -> bool:
+    upgrades: list[bytes] = []
+    connection: set[bytes] = set()
+    for name, value in facts.headers:
+        match name.lower():
+            case b"upgrade":
+                upgrades.append(value)
+            case b"connection":
+                if len(value) > 256:
+                    raise _unsafe("the Connection header is too long")
+                connection.update(option.strip(b" \t").lower() for option in value.split(b","))
     if not upgrades and connection <= _CONNECTION_OPTIONS:
         return False
     if not connection - {b"upgrade"} <= _CONNECTION_OPTIONS:
