@@ -122,10 +122,16 @@ def _declared_length(facts: RequestFacts) -> int:
     return 0
 
 
-def _find_application(portal: Portal, raw: bytes) -> tuple[ClientId, Application]:
+def _find_application(
+    portal: Portal, facts: RequestFacts, route: Route, progress: _Progress
+) -> tuple[ClientId, Application]:
+    raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     found = portal.find(raw)
     if found is None:
         raise Rejection(Reason.CLIENT_ID_UNKNOWN, "no application of the portal has this client ID")
+    progress.client_id, progress.application = found
+    if not found[1].enabled:
+        raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
     return found
 
 
@@ -241,12 +247,7 @@ def _steps(
     sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:
         return Allowed(route, None, None)
-    raw_client_id = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
-    client_id, application = _find_application(snapshot.portal, raw_client_id)
-    progress.client_id = client_id
-    progress.application = application
-    if not application.enabled:
-        raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
+    client_id, application = _find_application(snapshot.portal, facts, route, progress)
     certificates = usable_certificates(application, now, route.trust)
     if route.client_certificate is not None:
         check_client_certificate(facts, route.client_certificate, sent, certificates)

@@ -93,6 +93,8 @@ def _asks_for_websocket(facts: RequestFacts) -> bool:
                 if len(value) > 256:
                     raise _unsafe("the Connection header is too long")
                 connection.update(option.strip(b" \t").lower() for option in value.split(b","))
+            case _:
+                pass
     if not upgrades and connection <= _CONNECTION_OPTIONS:
         return False
     if not connection - {b"upgrade"} <= _CONNECTION_OPTIONS:
