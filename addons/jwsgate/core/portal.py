@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Final, NewType
 
 from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
@@ -10,6 +10,7 @@ from .trust import Trust
 
 __all__ = ["Application", "ClientId", "Portal", "usable_certificates"]
 
+_RECENT: Final = 4096
 ClientId = NewType("ClientId", str)
 """Any text: UUIDs are usual, 32 hex digits and all digits occur."""
 
@@ -43,6 +44,11 @@ class Portal:
     may_be_cut: bool = field(default=False, compare=False)
     """Whether a file of it looks as if its end were missing, though what there is of it is good."""
 
+    _recent: dict[bytes, tuple[ClientId, Application]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What was found lately; never what was not, which clients could make endless."""
+
     def __post_init__(self) -> None:
         if not self.index:
             index = {
@@ -59,8 +65,13 @@ class Portal:
 
     def find(self, octets: bytes) -> tuple[ClientId, Application] | None:
         """The application of a client ID, given in the octets of a request; None when there is none."""
-        number = self.index.get(octets)
-        return None if number is None else (ClientId(octets.decode("utf-8")), self.applications[number])
+        found = self._recent.get(octets)
+        if found is None and (number := self.index.get(octets)) is not None:
+            found = ClientId(octets.decode("utf-8")), self.applications[number]
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[octets] = found
+        return found
 
 
 def _trusted(
