@@ -66,6 +66,8 @@ class _Log(termlog.TermLogHandler):
             print(self.format(record), file=self.file)
         except OSError as error:
             self.fault = error
+        except Exception:  # noqa: S110 - asyncio logs what its callbacks raise: raised here too, it ends the event loop
+            pass
 
 
 class SidecarMaster(master.Master):
