@@ -148,8 +148,10 @@ class Load:
                 time.sleep(0.01)
 
 
-GOOD_TOKEN = material.jws(KEYS[P256], material.default_claims(jti="load"))
-STRANGERS_TOKEN = material.jws(material.private_key("p256", "stranger"), material.default_claims(jti="load"))
+# Made when the tests are collected, and used a long time after.
+_LOAD_CLAIMS = material.default_claims(jti="load", exp=int(time.time()) + 86400)
+GOOD_TOKEN = material.jws(KEYS[P256], _LOAD_CLAIMS)
+STRANGERS_TOKEN = material.jws(material.private_key("p256", "stranger"), _LOAD_CLAIMS)
 LOAD_KINDS: dict[str, Callable[[], list[Header]]] = {
     "good": lambda: [("X-IBM-Client-Id", P256), ("jwt", GOOD_TOKEN)],
     "forged": lambda: [("X-IBM-Client-Id", P256), ("jwt", STRANGERS_TOKEN)],
