@@ -20,17 +20,16 @@ def test_the_ten_algorithms() -> None:
 @pytest.mark.parametrize(
     ("kind", "algorithms"),
     [
-        (KeyKind.RSA, {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
-        (KeyKind.P256, {"ES256"}),
-        (KeyKind.P384, {"ES384"}),
-        (KeyKind.P521, {"ES512"}),
-        (KeyKind.ED25519, {"EdDSA"}),
+        (KeyKind.RSA, "RS256 RS384 RS512 PS256 PS384 PS512"),
+        (KeyKind.P256, "ES256"),
+        (KeyKind.P384, "ES384"),
+        (KeyKind.P521, "ES512"),
+        (KeyKind.ED25519, "EdDSA"),
     ],
-    ids=str,
 )
-def test_each_key_has_its_own_algorithms(kind: KeyKind, algorithms: set[str]) -> None:
+def test_each_key_has_its_own_algorithms(kind: KeyKind, algorithms: str) -> None:
     """RFC 7518 sections 3.3 to 3.5, RFC 8037 section 3.1: no algorithm goes with two kinds of key."""
-    assert algorithms == set(ALGORITHMS_BY_KEY[kind])
+    assert set(algorithms.split()) == set(ALGORITHMS_BY_KEY[kind])
 
 
 def test_every_kind_of_key_is_in_the_table() -> None:

@@ -73,6 +73,7 @@ def reason(policy: dict[str, Any], request: RequestFacts, *certificates: Any) ->
         (OURS.thumbprint[:-1], MISMATCH),
         (OURS.thumbprint.upper(), MISMATCH),
     ],
+    ids=["ours", "another", "none", "empty", "cut", "upper-case"],
 )
 @pytest.mark.parametrize("action", [{}, {"respond": "claims"}], ids=["forward", "respond"])
 def test_required(shown: str | None, expected: Reason | None, action: dict[str, str]) -> None:

@@ -524,7 +524,7 @@ def test_exception_in_the_cache_look_up() -> None:
     assert reason_of(outcome("plain", cache)) == Reason.INTERNAL_ERROR
 
 
-@pytest.mark.parametrize("snapshot", [object(), 5, "", SimpleNamespace(router=None, portal=None)], ids=repr)
+@pytest.mark.parametrize("snapshot", [object(), 5, "", SimpleNamespace(router=None, portal=None)], ids=type)
 def test_broken_snapshot(snapshot: Any) -> None:
     """A snapshot that is none rejects."""
     assert reason_of(decide(snapshot, a_request("a.b.c"), NOW)) == Reason.INTERNAL_ERROR

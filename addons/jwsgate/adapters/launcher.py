@@ -217,9 +217,9 @@ async def _serve(settings: RunSettings) -> int:
         return 1
     lifecycle = Lifecycle(the_master, gate, settings.drain_seconds, link)
     the_master.addons.add(_Announcer(the_master, settings, lifecycle))
-    lifecycle.install()
-    async with _admin(settings, gate, lifecycle, admin_sockets, link):
-        await the_master.run()
+    with lifecycle.listening():
+        async with _admin(settings, gate, lifecycle, admin_sockets, link):
+            await the_master.run()
     return 0
 
 

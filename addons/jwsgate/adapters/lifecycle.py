@@ -7,6 +7,8 @@ What happens is told to systemd or, in a worker, to its supervisor.
 import asyncio
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mitmproxy.utils import asyncio_utils
@@ -16,6 +18,7 @@ from jwsgate.files.problems import Unfit
 from .connection import SidecarProxyserver
 from .gate import JwsGate
 from .reload import Outcome
+from .signals import listen, stop_listening
 from .systemd import notify, watchdog_seconds
 from .worker import WorkerLink
 
@@ -35,13 +38,20 @@ class Lifecycle:
         self._drain_seconds = drain_seconds
         self.draining = False
 
-    def install(self) -> None:
-        """Listen to the signals, in the running event loop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        loop.add_signal_handler(signal.SIGUSR1, self.reopen)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to the signals, in the running event loop, which is to end afterwards."""
+        handlers = {
+            signal.SIGINT: self.stop,
+            signal.SIGTERM: self.stop,
+            signal.SIGHUP: self.reload,
+            signal.SIGUSR1: self.reopen,
+        }
+        listen(handlers)
+        try:
+            yield
+        finally:
+            stop_listening(*handlers)
 
     def not_ready(self) -> list[str]:
         """Why requests should go elsewhere, a word each; empty when they should not."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from .listening import CannotListen, bind_sockets, inherited_sockets
+from .signals import listen, stop_listening
 from .systemd import notify, watchdog_seconds, without_systemd
 from .worker import HANG_SECONDS, Shared, worker_environment
 
@@ -77,10 +78,13 @@ class _Supervisor:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
+        handlers = {
+            signal.SIGINT: self._stop,
+            signal.SIGTERM: self._stop,
+            signal.SIGHUP: self._reload,
+            signal.SIGUSR1: self._reopen,
+        }
+        listen(handlers)
         keepers = [loop.create_task(self._keep(number)) for number in range(self._count)]
         beat = loop.create_task(self._beat())
         try:
@@ -95,6 +99,7 @@ class _Supervisor:
                 self._signal(worker, signal.SIGKILL)
             await asyncio.gather(*keepers)
             beat.cancel()
+            stop_listening(*handlers)
         return self._code
 
     # Workers
