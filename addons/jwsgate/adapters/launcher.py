@@ -19,6 +19,7 @@ from jwsgate.files.tls_files import check_ca_file
 from .admin import AdminServer
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
+from .event_loop import new_event_loop
 from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
@@ -270,7 +271,7 @@ def run(settings: RunSettings) -> int:
     0: ended as asked. 1: could not start. 3: something that it cannot run without broke.
     """
     try:
-        return asyncio.run(_serve(settings))
+        return asyncio.run(_serve(settings), loop_factory=new_event_loop if settings.ui == "none" else None)
     except Exception as error:
         with suppress(OSError):
             sys.stderr.write(f"jwsgate: cannot go on, {type(error).__name__}: {error}\n")
