@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import material
+from e2e.gates import free_port
 from jwsgate.core.certificates import RegisteredCertificate, read_certificate
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot
 from jwsgate.core.facts import RequestFacts
@@ -295,13 +296,6 @@ class Redis:
         """End it at once."""
         self.process.kill()
         self.process.wait(10)
-
-
-def free_port() -> int:
-    """A loopback port that is free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

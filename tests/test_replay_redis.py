@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 
 import feature_material
-from feature_material import NOW, Redis, free_port, running_redis, silent_server
+from e2e.gates import free_port
+from feature_material import NOW, Redis, running_redis, silent_server
 from jwsgate.adapters.replay_redis import RedisReplayStore
 from jwsgate.core.portal import ClientId
 from jwsgate.core.reasons import Reason, Rejection

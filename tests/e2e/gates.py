@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -202,10 +203,14 @@ def run_to_end(
 
 
 def free_port() -> int:
-    """A loopback port that is free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free just now, and that no outgoing connection is likely to be given meanwhile.
+
+    Of those that the system gives away, it may give the same one to the next connection, or to the next test.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.randbelow(22_000) + 10_000))
+            return int(probe.getsockname()[1])
 
 
 def listening(process: subprocess.Popen[bytes], port: int) -> bool:

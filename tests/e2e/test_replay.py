@@ -21,7 +21,7 @@ from e2e.estate import ED25519, KEYS, P256, TWO_CREDENTIALS, Files, write_files
 from e2e.gates import DOORS, Door, Gate
 from e2e.http_client import Connection, Header, Response, exchange, h2_exchange, request_octets
 from e2e.upstream import BODY, RecordingUpstream
-from feature_material import Redis, free_port, running_redis, silent_server
+from feature_material import Redis, running_redis, silent_server
 
 pytestmark = pytest.mark.e2e
 
@@ -317,7 +317,7 @@ def test_killed_redis(door: Door, home: Path, replay_files: Files, upstream: Rec
 
 def test_redis_that_was_never_there(door: Door, home: Path, replay_files: Files, upstream: RecordingUpstream) -> None:
     """A gate whose Redis is missing from the start refuses every single use."""
-    with started(door, home, replay_files, upstream, f"redis://127.0.0.1:{free_port()}/0") as gate:
+    with started(door, home, replay_files, upstream, f"redis://127.0.0.1:{gates.free_port()}/0") as gate:
         for _ in range(3):
             assert exchange(gate.port, "GET", "/once/1", credentials()).status == 500
         upstream.assert_untouched()
