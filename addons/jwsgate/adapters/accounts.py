@@ -1,14 +1,9 @@
 """Who is told of decisions: audit log, log and metrics. Each request leaves one record with all of them."""
 
-from typing import Any
-
-from mitmproxy import connection, exceptions, http
-from mitmproxy.addonmanager import Loader
-
 from jwsgate.core.decision import Allowed, Rejected
+from jwsgate.core.facts import RequestFacts
 from jwsgate.core.reasons import Reason
 from jwsgate.core.trace import trace_id_of
-from jwsgate.files.problems import Unfit
 
 from .audit import AuditLog
 from .decision_log import REJECTION_LEVELS, DecisionLog
@@ -24,13 +19,8 @@ def new_transaction_id() -> str:
     return random_hex(12)
 
 
-def _peer(client: connection.Client) -> str:
-    peername: Any = client.peername  # None when the peer was gone before it could be asked
-    return str(peername[0]) if peername else ""
-
-
 def _record(
-    flow: http.HTTPFlow, decision: Allowed | Rejected, transaction_id: str, now: float, seconds: float, cached: bool
+    facts: RequestFacts, decision: Allowed | Rejected, transaction_id: str, now: float, seconds: float, cached: bool
 ) -> DecisionRecord:
     reason, detail, thumbprint, alg = None, "", None, None
     would_reject = decision.would_reject if isinstance(decision, Allowed) else None
@@ -42,14 +32,13 @@ def _record(
             thumbprint = decision.certificate.thumbprint
     else:
         reason, detail = decision.reason, decision.detail
-    data = flow.request.data
     return DecisionRecord(
         time=now,
         duration=seconds,
         transaction_id=transaction_id,
-        method=data.method.decode("latin-1"),
-        path=data.path.partition(b"?")[0].decode("latin-1"),
-        peer=_peer(flow.client_conn),
+        method=facts.method,
+        path=facts.target.partition(b"?")[0].decode("latin-1"),
+        peer=facts.peer,
         reason=reason,
         detail=detail,
         route=decision.route.name if decision.route else None,
@@ -58,7 +47,7 @@ def _record(
         thumbprint=thumbprint,
         alg=alg,
         cached=cached and thumbprint is not None,
-        trace_id=trace_id_of(data.headers.fields),
+        trace_id=trace_id_of(facts.headers),
         reported=would_reject is not None,
     )
 
@@ -72,37 +61,22 @@ class Accounts:
         self.metrics: Metrics | None = None
         self._audit_path = ""
 
-    def add_options(self, loader: Loader) -> None:
-        """Tell mitmproxy of the options read here."""
-        loader.add_option("jwsgate_audit", str, "", "File for one JSON line per decision; - is standard output.")
-        loader.add_option(
-            "jwsgate_rejection_log_level",
-            str,
-            "info",
-            "Log level of rejections; off leaves them out.",
-            choices=list(REJECTION_LEVELS),
-        )
-
-    def configure(self, options: Any) -> None:
-        """Take up the options.
+    def configure(self, audit_path: str, rejection_level: str) -> None:
+        """Open the audit log, when it is another than before, and set the level of rejections (`REJECTION_LEVELS`).
 
         Raises:
-            mitmproxy.exceptions.OptionsError: when the audit file cannot be opened; nothing has changed then.
+            Unfit: when the audit log cannot be opened; nothing has changed then.
         """
-        path = options.jwsgate_audit
-        if path != self._audit_path:
-            try:
-                audit = AuditLog(path) if path else None
-            except Unfit as error:
-                raise exceptions.OptionsError(f"jwsgate_audit {error} ({error.remedy})") from None
+        if audit_path != self._audit_path:
+            audit = AuditLog(audit_path) if audit_path else None
             if self.audit is not None:
                 self.audit.close()
-            self.audit, self._audit_path = audit, path
-        self.log = DecisionLog(REJECTION_LEVELS[options.jwsgate_rejection_log_level])
+            self.audit, self._audit_path = audit, audit_path
+        self.log = DecisionLog(REJECTION_LEVELS[rejection_level])
 
     def decided(
         self,
-        flow: http.HTTPFlow,
+        facts: RequestFacts,
         decision: Allowed | Rejected,
         transaction_id: str,
         now: float,
@@ -117,19 +91,19 @@ class Accounts:
         untold = isinstance(decision, Allowed) and decision.would_reject is None
         if untold and self.audit is None and self.metrics is None:
             return decision  # the log leaves out what is allowed
-        record = _record(flow, decision, transaction_id, now, seconds, cached)
+        record = _record(facts, decision, transaction_id, now, seconds, cached)
         if not self._is_audited(record) and isinstance(decision, Allowed) and decision.route.audit_failure == "deny":
             detail = "the audit record could not be written"
             route, client_id, application = decision.route, decision.client_id, decision.application
             decision = Rejected(Reason.AUDIT_UNAVAILABLE, detail, route, client_id, application)
-            record = _record(flow, decision, transaction_id, now, seconds, cached)
+            record = _record(facts, decision, transaction_id, now, seconds, cached)
         self._count(record)
         return decision
 
-    def refused_by_protocol(self, client: connection.Client, now: float, reason: Reason, detail: str) -> str:
-        """Keep account of a request that never came to a decision; returns its transaction ID."""
+    def refused_by_protocol(self, peer: str, now: float, reason: Reason, detail: str) -> str:
+        """Keep account of a request of `peer` that never came to a decision; returns its transaction ID."""
         transaction_id = new_transaction_id()
-        record = DecisionRecord(now, 0.0, transaction_id, "", "", _peer(client), reason, detail)
+        record = DecisionRecord(now, 0.0, transaction_id, "", "", peer, reason, detail)
         self._is_audited(record)
         self._count(record)
         if self.metrics is not None:

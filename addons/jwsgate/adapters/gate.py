@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import connection, ctx, http
@@ -39,6 +39,7 @@ from jwsgate.core.upstream import without
 
 from .accounts import Accounts, new_transaction_id
 from .http_layers import http_layer_of
+from .options import add_options, take_up_options
 from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
@@ -100,6 +101,11 @@ def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
     """What must not change between the decision and the forwarding."""
     data = flow.request.data
     return data.method, data.path, data.scheme, data.host, data.port
+
+
+def _peer(client: connection.Client) -> str:
+    peername: Any = client.peername  # None when the peer was gone before it could be asked
+    return str(peername[0]) if peername else ""
 
 
 def _facts(flow: http.HTTPFlow, tls: GateTls) -> RequestFacts:
@@ -175,8 +181,7 @@ class JwsGate:
     # Options
 
     def load(self, loader: Loader) -> None:
-        self.state.add_options(loader)
-        self.accounts.add_options(loader)
+        add_options(loader)
         loader.add_option(
             "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
         )
@@ -201,8 +206,7 @@ class JwsGate:
             mitmproxy.exceptions.OptionsError: and mitmproxy puts the previous options back.
         """
         if self._started:
-            self.state.configure(ctx.options)
-            self.accounts.configure(ctx.options)
+            take_up_options(ctx.options, self.state, self.accounts)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
 
@@ -280,7 +284,9 @@ class JwsGate:
         """Have a decision put on record; returns the one that holds (`Accounts.decided`)."""
         record.told = True
         transaction_id, seconds, cached = record.transaction_id, record.duration, record.cached
-        return self.accounts.decided(flow, decision, transaction_id, time.time(), seconds, cached)
+        data, client = flow.request.data, flow.client_conn
+        facts = RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, _peer(client))
+        return self.accounts.decided(facts, decision, transaction_id, time.time(), seconds, cached)
 
     def fail(self, flow: http.HTTPFlow, error: BaseException, doing: str) -> None:
         """Put a rejection in place of what was decided on a flow, so that nothing can release it any more."""
@@ -326,7 +332,7 @@ class JwsGate:
 
     def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
         """Keep account of a request that no decision was made on; returns its transaction ID."""
-        return self.accounts.refused_by_protocol(client, time.time(), reason, detail)
+        return self.accounts.refused_by_protocol(_peer(client), time.time(), reason, detail)
 
     # Releasing, for Seal
 

@@ -4,10 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
-
-from mitmproxy import exceptions
-from mitmproxy.addonmanager import Loader
+from typing import Final
 
 from jwsgate.core.decision import JwsCache, Snapshot
 from jwsgate.core.replay import MemoryReplayStore, ReplayStore
@@ -17,13 +14,13 @@ from jwsgate.files.problems import ProblemsFound, Unfit, printable
 from jwsgate.files.reading import FilesState, state_of
 
 from .replay_redis import RedisReplayStore
-from .unsafe_options import unsafe_options
 
-__all__ = ["GateState"]
+__all__ = ["MEMORY", "CannotTakeUp", "GateState"]
 
 logger = logging.getLogger("jwsgate")
 
-_MEMORY: Final = "memory"
+MEMORY: Final = "memory"
+"""The replay store of one process."""
 
 type _Names = tuple[str, tuple[str, ...]]
 """The files of a snapshot, as the options name them."""
@@ -53,6 +50,10 @@ def _warn(snapshot: Snapshot) -> None:
             logger.warning("jwsgate: %s on the routes %s%s", warning, names, more)
 
 
+class CannotTakeUp(Exception):
+    """What was asked for cannot be used; the message says why, and what to do about it."""
+
+
 class GateState:
     """Changes as a whole or not at all: all that can be refused comes before anything is taken up."""
 
@@ -60,41 +61,26 @@ class GateState:
         self.snapshot: Snapshot | None = None
         self.cache: JwsCache = VerifiedCache()
         self.replay_store: ReplayStore = MemoryReplayStore()
-        self._replay_store_name = _MEMORY
+        self._replay_store_name = MEMORY
         self._loaded_from: _Names | None = None
         self.seen: FilesState = []
         self._before: tuple[_Names | None, Snapshot | None] = None, None
         self.is_alone = True
         """Whether no other process serves the same port, so that what this one remembers is all there is."""
 
-    def add_options(self, loader: Loader) -> None:
-        """Tell mitmproxy of the options read here."""
-        loader.add_option("jwsgate_portal", str, "", "Portal export: the applications and their certificates.")
-        loader.add_option("jwsgate_policy", Sequence[str], [], "Policy files: routes and what each demands.")
-        loader.add_option(
-            "jwsgate_replay_store",
-            str,
-            _MEMORY,
-            "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
-        )
-
-        loader.add_option("jwsgate_watch", bool, True, "Read portal and policies anew when their files change.")
-
-    def configure(self, options: Any) -> None:
-        """Refuse unsafe options, load the files when they were named anew.
+    def configure(self, portal: str, policies: Sequence[str], replay_store: str) -> None:
+        """Load the files when they are named anew, and open the replay store.
 
         Raises:
-            mitmproxy.exceptions.OptionsError: and mitmproxy puts the previous options back.
+            CannotTakeUp: and nothing has changed.
         """
-        if found := unsafe_options(options):
-            raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
-        names = options.jwsgate_portal, tuple(options.jwsgate_policy)
+        names = portal, tuple(policies)
         snapshot = self.snapshot if names == self._loaded_from else self._load(names)
-        store = self._open_replay_store(options.jwsgate_replay_store)
+        store = self._open_replay_store(replay_store)
         try:
             self._check_store(snapshot, store[0])
         except Unfit as error:
-            raise exceptions.OptionsError(f"{error} ({error.remedy})") from None
+            raise CannotTakeUp(f"{error} ({error.remedy})") from None
         if snapshot is not self.snapshot:
             self._before = self._loaded_from, self.snapshot
             self._loaded_from = names
@@ -116,7 +102,7 @@ class GateState:
         self._check_store(snapshot, self._replay_store_name)
 
     def _check_store(self, snapshot: Snapshot | None, store: str) -> None:
-        if self.is_alone or store != _MEMORY or snapshot is None:
+        if self.is_alone or store != MEMORY or snapshot is None:
             return
         if once := [route.name for route in snapshot.router if route.single_use]:
             raise Unfit(
@@ -144,26 +130,24 @@ class GateState:
         if name == self._replay_store_name:
             return name, self.replay_store
         try:
-            return name, MemoryReplayStore() if name == _MEMORY else RedisReplayStore(name)
+            return name, MemoryReplayStore() if name == MEMORY else RedisReplayStore(name)
         except Unfit as error:
-            raise exceptions.OptionsError(f"jwsgate_replay_store {error} ({error.remedy})") from None
+            raise CannotTakeUp(f"jwsgate_replay_store {error} ({error.remedy})") from None
 
     def _load(self, names: _Names) -> Snapshot | None:
         portal, policies = names
         if not portal or not policies:
-            raise exceptions.OptionsError(
-                "jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH"
-            )
+            raise CannotTakeUp("jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH")
         try:
             paths = _path(portal), [_path(policy) for policy in policies]
             before = state_of(*paths, ())
             snapshot = load_snapshot(*paths, time.time())
         except ProblemsFound as error:
             if names == self._before[0]:
-                # mitmproxy puts refused options back: what was in force with them is so again, whatever the files say.
+                # refused options are put back: what was in force with them is so again, whatever the files say.
                 logger.error(_list_of(error))
                 return self._before[1]
-            raise exceptions.OptionsError(_list_of(error)) from None
+            raise CannotTakeUp(_list_of(error)) from None
         # What it refers to is only known now; had that changed since, the revision could not have been known either.
         self.seen = [*before, *state_of(*paths, snapshot.files)[len(before) :]]
         logger.info(

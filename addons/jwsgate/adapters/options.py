@@ -1,0 +1,54 @@
+"""The gate's options as mitmproxy knows them, and their way to the gate's state and to who keeps account."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mitmproxy import exceptions
+from mitmproxy.addonmanager import Loader
+
+from jwsgate.files.problems import Unfit
+
+from .accounts import Accounts
+from .decision_log import REJECTION_LEVELS
+from .state import MEMORY, CannotTakeUp, GateState
+from .unsafe_options import unsafe_options
+
+__all__ = ["add_options", "take_up_options"]
+
+
+def add_options(loader: Loader) -> None:
+    """Tell mitmproxy of the options read here."""
+    loader.add_option("jwsgate_portal", str, "", "Portal export: the applications and their certificates.")
+    loader.add_option("jwsgate_policy", Sequence[str], [], "Policy files: routes and what each demands.")
+    loader.add_option(
+        "jwsgate_replay_store",
+        str,
+        MEMORY,
+        "Where single_use routes remember what was used: memory (this process), or redis://HOST[:PORT][/DB].",
+    )
+    loader.add_option("jwsgate_watch", bool, True, "Read portal and policies anew when their files change.")
+    loader.add_option("jwsgate_audit", str, "", "File for one JSON line per decision; - is standard output.")
+    loader.add_option(
+        "jwsgate_rejection_log_level",
+        str,
+        "info",
+        "Log level of rejections; off leaves them out.",
+        choices=list(REJECTION_LEVELS),
+    )
+
+
+def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
+    """Refuse unsafe options, load the files when they were named anew, open replay store and audit log.
+
+    Raises:
+        mitmproxy.exceptions.OptionsError: and mitmproxy puts the previous options back.
+    """
+    if found := unsafe_options(options):
+        raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
+    try:
+        state.configure(options.jwsgate_portal, options.jwsgate_policy, options.jwsgate_replay_store)
+        accounts.configure(options.jwsgate_audit, options.jwsgate_rejection_log_level)
+    except CannotTakeUp as error:
+        raise exceptions.OptionsError(str(error)) from None
+    except Unfit as error:
+        raise exceptions.OptionsError(f"jwsgate_audit {error} ({error.remedy})") from None
