@@ -2,22 +2,20 @@
 
 import datetime
 import http.server
-import ipaddress
-import json
 import os
 import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
 
 from .adapters.launcher import RunSettings
+from .core.key_pairs import make_key, private_pem, self_signed
+from .echo import EchoHandler
 
 __all__ = ["demo_settings", "ensure_pair", "start_echo_upstream"]
 
@@ -55,47 +53,9 @@ def ensure_pair(key_path: Path, certificate_path: Path, name: str, hosts: Sequen
     now = datetime.datetime.now(datetime.UTC)  # noqa: TID251 - no decision depends on it
     if _usable(key_path, certificate_path, now):
         return False
-    key = rsa.generate_private_key(65537, 2048)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=bool(hosts),
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=False,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-    )
-    if hosts:
-        names: list[x509.GeneralName] = []
-        for host in hosts:
-            try:
-                names.append(x509.IPAddress(ipaddress.ip_address(host)))
-            except ValueError:
-                names.append(x509.DNSName(host))
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
-    certificate = builder.sign(key, hashes.SHA256())
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
+    key = make_key("RS256")
+    certificate = self_signed(key, name, now - datetime.timedelta(minutes=5), now + _LIFETIME, hosts)
+    key_pem, certificate_pem = private_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
     if key_path == certificate_path:
         _write(key_path, key_pem + certificate_pem, 0o600)
     else:
@@ -104,50 +64,9 @@ def ensure_pair(key_path: Path, certificate_path: Path, name: str, hosts: Sequen
     return True
 
 
-class _Echo(http.server.BaseHTTPRequestHandler):
-    """Answers each request with what arrived, as JSON."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        chunks = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass  # trailers
-        return b"".join(chunks)
-
-    def _echo(self) -> None:
-        seen: dict[str, Any] = {
-            "upstream": "echo",
-            "method": self.command,
-            "path": self.path,
-            "headers": list(map(list, self.headers.items())),
-            "body": self._body().decode("utf-8", "replace"),
-        }
-        octets = json.dumps(seen, indent=2).encode() + b"\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(octets)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(octets)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("do_"):
-            return self._echo
-        raise AttributeError(name)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent: the gate's log is the one to read."""
-
-
 def start_echo_upstream() -> str:
     """Start the echo upstream on a free port of loopback; it ends with the process. Returns its URL."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), EchoHandler)
     threading.Thread(target=server.serve_forever, name="echo upstream", daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
 

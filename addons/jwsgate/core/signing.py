@@ -11,7 +11,7 @@ from .policy import Sign
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["sign_compact", "sign_posted_claims"]
+__all__ = ["detached", "sign_compact", "sign_posted_claims"]
 
 
 def _segment(octets: bytes) -> bytes:
@@ -28,6 +28,12 @@ def sign_compact(key: JWK, header: dict[str, Any], payload: bytes) -> bytes:
     algorithm: Any = JWA.signing_alg(header["alg"])
     signature = algorithm.sign(key, signing_input)
     return signing_input + b"." + _segment(signature)
+
+
+def detached(jws: str) -> str:
+    """A compact JWS without its payload, which is the body then (RFC 7515 appendix F)."""
+    first, _, last = jws.split(".")
+    return f"{first}..{last}"
 
 
 def sign_posted_claims(action: Sign, body: bytes, now: float) -> bytes:

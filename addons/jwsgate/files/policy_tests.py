@@ -10,22 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from jwcrypto.jwk import JWK
 
 from jwsgate.core.certificates import RegisteredCertificate, read_certificate
 from jwsgate.core.decision import AwaitsBody, Rejected, Snapshot, decide, decide_body
 from jwsgate.core.facts import RequestFacts
+from jwsgate.core.key_pairs import PrivateKey, make_key, self_signed
 from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Application, ClientId, Portal
 from jwsgate.core.reasons import Rejection
-from jwsgate.core.signing import sign_compact
+from jwsgate.core.signing import detached, sign_compact
 from jwsgate.core.sources import Source
 
 from .case_shapes import CaseShape, SignedShape
@@ -37,38 +35,18 @@ from .shapes import check_shape
 
 __all__ = ["run_policy_tests"]
 
-_CURVES: Final[dict[str, ec.EllipticCurve]] = {
-    "ES256": ec.SECP256R1(),
-    "ES384": ec.SECP384R1(),
-    "ES512": ec.SECP521R1(),
-}
 _RELATIVE = re.compile(r"[+-][0-9]{1,9}")
 _DAY = datetime.timedelta(days=1)
 
 
 @cache
-def _key(algorithm: str, other: bool) -> Any:
-    if algorithm in _CURVES:
-        return ec.generate_private_key(_CURVES[algorithm])
-    if algorithm == "EdDSA":
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, 2048)
+def _key(algorithm: str, other: bool) -> PrivateKey:
+    return make_key(algorithm)
 
 
 @cache
 def _certificate(algorithm: str, at: datetime.datetime) -> RegisteredCertificate:
-    key = _key(algorithm, False)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "policy test")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(at - _DAY)
-        .not_valid_after(at + _DAY)
-        .sign(key, None if algorithm == "EdDSA" else hashes.SHA256())
-    )
+    made = self_signed(_key(algorithm, False), "policy test", at - _DAY, at + _DAY)
     return read_certificate(made.public_bytes(serialization.Encoding.PEM).decode("ascii"))
 
 
@@ -95,10 +73,7 @@ def _signed(shape: SignedShape, route: Route | None, body: bytes, now: int) -> s
     key = JWK.from_pyca(_key(shape.algorithm, shape.other_key))
     is_detached = route is not None and route.detached
     jws = sign_compact(key, header, body if is_detached else json.dumps(claims).encode("utf-8")).decode("ascii")
-    if is_detached:
-        first, _, last = jws.split(".")
-        return f"{first}..{last}"
-    return jws
+    return detached(jws) if is_detached else jws
 
 
 def _with(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
