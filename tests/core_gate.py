@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import pytest
@@ -16,6 +16,7 @@ from jwsgate.core.certificates import RegisteredCertificate, read_certificate
 from jwsgate.core.decision import Allowed, Decision, Rejected, Snapshot, decide
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.jws import CompactJws, parse_compact, verify
+from jwsgate.core.packed import Names
 from jwsgate.core.policy import Router
 from jwsgate.core.portal import Application, ClientId, Portal
 from jwsgate.core.reasons import Reason, Rejection
@@ -91,6 +92,10 @@ class NoFiles:
     def trust(self, *_: object) -> NoReturn:
         """Never reached, as no CA can be read."""
         raise AssertionError
+
+    def applications(self) -> Iterable[Names]:
+        """None."""
+        return ()
 
 
 @functools.cache

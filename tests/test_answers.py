@@ -80,17 +80,18 @@ UNIDENTIFIED = {"client_id_missing", "client_id_repeated", "client_id_unknown", 
     [
         pytest.param(404, {"route_unknown"}, id="404"),
         pytest.param(400, {"request_unsafe", "body_malformed"}, id="400"),
+        pytest.param(403, {"route_not_allowed"}, id="403"),
         pytest.param(401, UNIDENTIFIED | {"client_certificate_missing", "client_certificate_mismatch"}, id="401"),
     ],
 )
 def test_statuses(status: int, reasons: set[str]) -> None:
-    """Only what lies with the request itself or the client ID has a status of its own."""
+    """Only what lies with the request itself, the client ID or what it is registered for has a status of its own."""
     assert reasons == {reason.value for reason, answer in ANSWERS.items() if answer.status == status}
 
 
 def test_all_other_statuses_are_500() -> None:
     """All else is an Internal Error, as in the original."""
-    apart = {400, 401, 404, 408, 413, 431}
+    apart = {400, 401, 403, 404, 408, 413, 431}
     others = {(answer.status, answer.message) for answer in ANSWERS.values() if answer.status not in apart}
     assert others == {(500, "Internal Error")}
 

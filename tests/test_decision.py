@@ -38,7 +38,7 @@ from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
 from jwsgate.core.cors import Cors
 from jwsgate.core.decision import Allowed, AwaitsBody, JwsCache, Rejected, Snapshot, decide, decide_body
 from jwsgate.core.facts import RequestFacts
-from jwsgate.core.policy import RespondClaims, Route, Router, Sign
+from jwsgate.core.policy import NarrowedRoutes, RespondClaims, Route, Router, Sign
 from jwsgate.core.portal import ClientId, Portal
 from jwsgate.core.reasons import Reason
 from jwsgate.core.sources import Source
@@ -390,6 +390,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "mutual": (a_route(client_certificate=CARRIED), token, None),
         "preflight": (a_route(cors=Cors(None)), token, None),
         "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
+        "narrowed": (a_route(narrowed=NarrowedRoutes({ClientId(CLIENT_ID): 0}, (a_route(),))), token, None),
     }
 
 
@@ -408,7 +409,8 @@ FUNCTIONS = {
     "check_certificate_headers": ("mutual", "report"),
     "check_client_certificate": ("mutual", "report"),
     "check_look_alikes": ("report",),
-    "_check_extent": ("bound",),
+    "_check_extent": ("bound", "narrowed"),
+    "_narrowed": ("narrowed",),
     "_preflight": ("preflight",),
     "requested_method": ("preflight",),
     "reported": ("report",),
@@ -455,7 +457,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     return decision
 
 
-@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual", "report", "preflight"])
+@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "preflight"])
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""
     assert isinstance(outcome(way), Allowed)

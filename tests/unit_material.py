@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import material
+from jwsgate.core.packed import Names
 from jwsgate.core.policy import Action, Forward, PathPattern, Route, Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.sources import Source
@@ -101,6 +102,10 @@ class KeyFiles:
     def trust(self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None) -> Trust:
         """No trust."""
         raise AssertionError(f"{ca!r}, {lists!r} were used")
+
+    def applications(self) -> Iterable[Names]:
+        """None."""
+        return ()
 
 
 def no_key(name: str) -> bytes:

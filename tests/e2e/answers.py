@@ -21,6 +21,7 @@ ANSWERS: Final[dict[str, tuple[int, str, str]]] = {
     "client_id_repeated": _UNAUTHORIZED,
     "client_id_unknown": _UNAUTHORIZED,
     "application_disabled": _UNAUTHORIZED,
+    "route_not_allowed": (403, "Forbidden", "Not registered to plan"),
     "certificate_missing": (500, "Internal Error", "application doesn't have a client cert registered"),
     "certificate_unusable": (500, "Internal Error", "application's client cert cannot be used"),
     "certificate_expired": (500, "Internal Error", "application's client cert has expired"),

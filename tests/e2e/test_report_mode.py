@@ -1,9 +1,10 @@
-"""A route in report mode beside an enforced one, at both doors."""
+"""Routes and an application in report mode beside enforced ones, at both doors."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import material
 from e2e import gates
 from e2e.answers import assert_rejected
-from e2e.estate import KEYS, P256, credentials, write_files
+from e2e.estate import ED25519, KEYS, P256, TWO_CREDENTIALS, credentials, write_files
 from e2e.gates import Door, Gate
 from e2e.http_client import exchange
 from e2e.upstream import RecordingUpstream
@@ -25,7 +26,11 @@ routes:
   - {name: shadow, path: "/shadow/**", mode: report, max_body_octets: 1000, upstream: {client_id: X-Caller}}
   - {name: once, path: "/shadow-once/**", mode: report, single_use: true}
   - {name: signed, path: "/shadow-signed/**", mode: report, jws: {detached: true}}
+  - {name: partner, path: "/partner/**"}
+applications:
+  - {application: ed25519, routes: [enforced, shadow], claims: {max_lifetime: 599}}
 """
+POLICY += f"  - {{client_id: {TWO_CREDENTIALS[0]}, mode: report, routes: [enforced]}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +70,10 @@ def _audit_of(gate: Gate) -> Path:
 
 def test_start_says_so(shadow_gate: Gate) -> None:
     """Loudly, with the names of the routes, and of no other."""
-    line = next(line for line in shadow_gate.log().splitlines() if "REPORT MODE" in line)
+    line, applications = [line for line in shadow_gate.log().splitlines() if "REPORT MODE" in line]
     assert "'shadow', 'once', 'signed'" in line
     assert "enforced" not in line
+    assert applications.endswith(f"from the client IDs '{TWO_CREDENTIALS[0]}', '{TWO_CREDENTIALS[1]}'")
 
 
 def test_request_without_a_jws_passes(shadow_gate: Gate, upstream: RecordingUpstream) -> None:
@@ -124,3 +130,28 @@ def test_signed_body_that_is_another(shadow_gate: Gate, upstream: RecordingUpstr
     assert exchange(shadow_gate.port, "POST", "/shadow-signed/1", headers, b"other").status == 200
     assert upstream.only_request().body == b"other"
     assert last_record(shadow_gate) == ("would_reject", "signature_mismatch", "signed")
+
+
+@pytest.mark.parametrize("client_id", TWO_CREDENTIALS)
+def test_application_in_report_mode(shadow_gate: Gate, upstream: RecordingUpstream, client_id: str) -> None:
+    """Its requests pass on the routes that its entry names, and nobody else's do."""
+    port = shadow_gate.port
+    assert exchange(port, "GET", "/any", [("X-IBM-Client-Id", client_id)]).status == 200
+    assert upstream.only_request().target == b"/any"
+    assert last_record(shadow_gate) == ("would_reject", "jws_missing", "enforced")
+    assert_rejected(exchange(port, "GET", "/partner/1", credentials(client_id)), "route_not_allowed")
+    assert_rejected(exchange(port, "GET", "/any", [("X-IBM-Client-Id", P256)]), "jws_missing")
+    assert_rejected(exchange(port, "GET", "/any"), "client_id_missing")
+    assert len(upstream.requests) == 1
+
+
+def test_application_of_which_more_is_demanded(shadow_gate: Gate, upstream: RecordingUpstream) -> None:
+    """It is held to it, while others call as ever."""
+    port = shadow_gate.port
+    short = material.jws(KEYS[ED25519], material.default_claims(exp=int(time.time()) + 100))
+    assert exchange(port, "GET", "/any", credentials(ED25519, short)).status == 200
+    upstream.only_request()
+    assert_rejected(exchange(port, "GET", "/any", credentials(ED25519)), "claim_mismatch")
+    assert_rejected(exchange(port, "GET", "/partner/1", credentials(ED25519, short)), "route_not_allowed")
+    assert exchange(port, "GET", "/partner/1", credentials(P256)).status == 200
+    assert len(upstream.requests) == 2

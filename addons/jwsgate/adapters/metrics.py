@@ -300,6 +300,11 @@ class Metrics(Collector):
             sum(route.report for route in snapshot.router),
         )
         yield GaugeMetricFamily(
+            "jwsgate_client_ids_in_report_mode",
+            "Client IDs of the applications whose requests pass without a good JWS where others' do not.",
+            len(snapshot.router.reported),
+        )
+        yield GaugeMetricFamily(
             "jwsgate_open_routes",
             "Routes on which every request passes.",
             sum(route.open for route in snapshot.router),

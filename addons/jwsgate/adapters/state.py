@@ -40,14 +40,15 @@ def _list_of(error: ProblemsFound) -> str:
 
 def _warn(snapshot: Snapshot) -> None:
     """Say loudly what passes without a JWS."""
+    report = "REPORT MODE, requests pass without a good JWS"
     for warning, found in (
-        ("REPORT MODE, requests pass without a good JWS", [route for route in snapshot.router if route.report]),
-        ("OPEN, every request passes", [route for route in snapshot.router if route.open]),
+        (f"{report} on the routes", [route.name for route in snapshot.router if route.report]),
+        (f"{report} from the client IDs", sorted(snapshot.router.reported)),
+        ("OPEN, every request passes on the routes", [route.name for route in snapshot.router if route.open]),
     ):
         if found:
             more = f" and {len(found) - 20} more" if len(found) > 20 else ""
-            names = printable(", ".join(repr(route.name) for route in found[:20]))
-            logger.warning("jwsgate: %s on the routes %s%s", warning, names, more)
+            logger.warning("jwsgate: %s %s%s", warning, printable(", ".join(map(repr, found[:20]))), more)
 
 
 class CannotTakeUp(Exception):

@@ -85,6 +85,7 @@ ANSWERS: Final[dict[Reason, Answer]] = {
     Reason.CLIENT_ID_REPEATED: _unauthorized(),
     Reason.CLIENT_ID_UNKNOWN: _unauthorized(),
     Reason.APPLICATION_DISABLED: _unauthorized(),
+    Reason.ROUTE_NOT_ALLOWED: Answer(403, "Forbidden", "Not registered to plan"),
     Reason.CERTIFICATE_MISSING: _internal("application doesn't have a client cert registered"),
     Reason.CERTIFICATE_UNUSABLE: _internal("application's client cert cannot be used"),
     Reason.CERTIFICATE_EXPIRED: _internal("application's client cert has expired"),
@@ -123,6 +124,7 @@ _REPEATED: Final = frozenset({Reason.CLIENT_ID_REPEATED, Reason.JWS_REPEATED})
 _FORBIDDEN: Final = frozenset(
     {
         Reason.APPLICATION_DISABLED,
+        Reason.ROUTE_NOT_ALLOWED,
         Reason.CERTIFICATE_MISSING,
         Reason.CERTIFICATE_UNUSABLE,
         Reason.CERTIFICATE_EXPIRED,

@@ -16,6 +16,7 @@ __all__ = [
     "check_claims",
     "check_typ",
     "good_between",
+    "media_type",
     "parse_claims",
 ]
 
@@ -138,6 +139,11 @@ def _check_audience(claims: Mapping[str, Any], allowed: tuple[str, ...] | Matchi
         raise Rejection(Reason.CLAIM_MISSING, "aud is missing")
 
 
+def media_type(typ: str) -> str:
+    """The one spelling of a header parameter typ."""
+    return typ.lower().removeprefix("application/")
+
+
 def check_typ(header: JoseHeader, allowed: tuple[str, ...]) -> None:
     """RFC 7515 section 4.1.9: a media type; "application/" may be left out, and case does not matter.
 
@@ -148,9 +154,7 @@ def check_typ(header: JoseHeader, allowed: tuple[str, ...]) -> None:
         return
     if header.typ is None:
         raise Rejection(Reason.CLAIM_MISSING, "the header parameter typ is missing")
-    if header.typ.lower().removeprefix("application/") not in {
-        value.lower().removeprefix("application/") for value in allowed
-    }:
+    if media_type(header.typ) not in {media_type(value) for value in allowed}:
         raise Rejection(Reason.CLAIM_MISMATCH, "typ is not one of the values that the policy names")
 
 

@@ -19,7 +19,7 @@ from .client_certificate import check_certificate_headers, check_client_certific
 from .cors import requested_method
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact, verify
-from .policy import Route, Router, Sign
+from .policy import NarrowedRoutes, Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
@@ -122,17 +122,41 @@ def _declared_length(facts: RequestFacts) -> int:
     return 0
 
 
+def _check_extent(route: Route, facts: RequestFacts, websocket: bool) -> None:
+    if websocket and not route.websocket:
+        raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
+    if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
+        raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+
+
+def _narrowed(
+    route: Route, narrowed: NarrowedRoutes, client_id: ClientId, facts: RequestFacts, progress: _Progress
+) -> Route:
+    """The route as it is for the application, which is another only where the policy names the application."""
+    if (number := narrowed.groups.get(client_id)) is None:
+        return route
+    progress.route = narrower = narrowed.routes[number]
+    if narrower.barred:
+        raise Rejection(Reason.ROUTE_NOT_ALLOWED, "the policy does not let the application call this route")
+    _check_extent(narrower, facts, websocket=False)  # which was looked at already, and does not differ
+    return narrower
+
+
 def _find_application(
     portal: Portal, facts: RequestFacts, route: Route, progress: _Progress
-) -> tuple[ClientId, Application]:
+) -> tuple[ClientId, Application, Route]:
+    """Who calls, and the route as it is for them."""
     raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     found = portal.find(raw)
     if found is None:
         raise Rejection(Reason.CLIENT_ID_UNKNOWN, "no application of the portal has this client ID")
-    progress.client_id, progress.application = found
-    if not found[1].enabled:
+    progress.client_id, progress.application = client_id, application = found
+    if not application.enabled:
         raise Rejection(Reason.APPLICATION_DISABLED, "the application is not enabled")
-    return found
+    if route.narrowed is not None:
+        # Only now: what an application in report mode lets pass is never one that the portal has switched off.
+        route = _narrowed(route, route.narrowed, client_id, facts, progress)
+    return client_id, application, route
 
 
 def _allowed_algorithms(route: Route, application: Application) -> frozenset[str] | None:
@@ -221,13 +245,6 @@ def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
     return Allowed(route, None, None, preflight=method)
 
 
-def _check_extent(route: Route, facts: RequestFacts, websocket: bool) -> None:
-    if websocket and not route.websocket:
-        raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
-    if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
-        raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
-
-
 def _steps(
     snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
 ) -> Decision:
@@ -247,7 +264,7 @@ def _steps(
     sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:
         return Allowed(route, None, None)
-    client_id, application = _find_application(snapshot.portal, facts, route, progress)
+    client_id, application, route = _find_application(snapshot.portal, facts, route, progress)
     certificates = usable_certificates(application, now, route.trust)
     if route.client_certificate is not None:
         check_client_certificate(facts, route.client_certificate, sent, certificates)

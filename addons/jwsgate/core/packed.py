@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, overload
 from .certificates import CertificateOutline, RegisteredCertificate, outline, registered_certificate
 from .portal import Application, ClientId
 
-__all__ = ["Outline", "PackedApplications", "Registration", "outlines", "pack", "with_organization"]
+__all__ = ["Names", "Outline", "PackedApplications", "Registration", "names", "outlines", "pack", "with_organization"]
 
 _MOST_MADE: Final = 16384
 
@@ -30,6 +30,16 @@ class Outline(NamedTuple):
     name: str
     enabled: bool
     certificates: Sequence[CertificateOutline | RegisteredCertificate]
+
+
+class Names(NamedTuple):
+    """What an application is known by."""
+
+    client_ids: Sequence[str]
+    name: str
+    title: str
+    catalog: str
+    organization: str
 
 
 def pack(
@@ -118,3 +128,14 @@ def outlines(applications: Iterable[Application]) -> Iterator[Outline]:
     for record in applications.records:
         name, _, enabled, certificates, *_ = marshal.loads(record)  # noqa: S302 - written by pack
         yield Outline(name, enabled, [outline(*certificate) for certificate in certificates])
+
+
+def names(applications: Iterable[Application]) -> Iterator[Names]:
+    """What all applications are known by, for those who go through many."""
+    if not isinstance(applications, PackedApplications):
+        for each in applications:
+            yield Names(each.client_ids, each.name, each.title, each.catalog, each.organization)
+        return
+    for record, client_ids in zip(applications.records, applications.client_ids, strict=True):
+        name, title, _, _, _, catalog, organization = marshal.loads(record)  # noqa: S302 - written by pack
+        yield Names(client_ids.splitlines(), name, title, catalog, organization)

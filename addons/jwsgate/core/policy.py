@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from jwcrypto.jwk import JWK
 
@@ -13,6 +13,7 @@ from .claims import ClaimRules
 from .client_certificate import CertificateHeader, ClientCertificate
 from .cors import Cors
 from .jws import DEFAULT_MAX_OCTETS
+from .portal import ClientId
 from .reasons import Reason, Rejection
 from .request_target import loose_segments, path_segments
 from .sources import Source
@@ -22,6 +23,7 @@ from .upstream import TRANSACTION_HEADER, Upstream, dropped_name
 __all__ = [
     "Action",
     "Forward",
+    "NarrowedRoutes",
     "PathPattern",
     "PatternError",
     "RespondClaims",
@@ -166,6 +168,18 @@ class Route:
     report: bool = False
     """Whether requests pass that would be rejected for who called (`reasons.REPORTABLE`), and are only reported."""
     action: Action = field(default_factory=Forward)
+    barred: bool = False
+    """Whether nobody may call it; said of what a route is for some applications."""
+    narrowed: "NarrowedRoutes | None" = None
+    """What it is for some applications."""
+
+
+class NarrowedRoutes(NamedTuple):
+    """One route as it is for applications of which a policy demands more, made when the policy is loaded."""
+
+    groups: Mapping[ClientId, int]
+    """Which of the routes is meant; all routes of a policy share it."""
+    routes: tuple[Route, ...]
 
 
 class _Node:
@@ -209,6 +223,8 @@ class Router:
         """Every header that is added to what any route forwards, as `upstream.dropped_name` spells it."""
         self.certificate_headers: dict[bytes, list[CertificateHeader]] = {}
         """The headers that any route takes it from, by their canonical name."""
+        self.reported: set[ClientId] = set()
+        """The client IDs of applications that a policy has in report mode, on whichever route."""
         self._found: dict[tuple[str, bytes], Route | None] = {}
 
     def add(self, route: Route) -> None:

@@ -24,6 +24,8 @@ class Reason(enum.StrEnum):
     CLIENT_ID_UNKNOWN = "client_id_unknown"
     APPLICATION_DISABLED = "application_disabled"
 
+    ROUTE_NOT_ALLOWED = "route_not_allowed"
+
     CERTIFICATE_MISSING = "certificate_missing"
     CERTIFICATE_UNUSABLE = "certificate_unusable"
     CERTIFICATE_EXPIRED = "certificate_expired"
@@ -56,7 +58,13 @@ REPORTABLE: Final = frozenset(
     reason
     for reason in Reason
     if reason.startswith(("client_", "application_", "certificate_", "jws_", "claim", "signature_"))
-    or reason in {Reason.HEADER_PARAMETER_UNSUPPORTED, Reason.ALGORITHM_NOT_ALLOWED, Reason.BINDING_MISMATCH}
+    or reason
+    in {
+        Reason.ROUTE_NOT_ALLOWED,
+        Reason.HEADER_PARAMETER_UNSUPPORTED,
+        Reason.ALGORITHM_NOT_ALLOWED,
+        Reason.BINDING_MISMATCH,
+    }
 )
 """What a route in report mode lets pass: all that says who called, and nothing that says what the request is."""
 

@@ -67,6 +67,12 @@ class CaseShape(Shape):
     """The request."""
     client_id: str = "test-client"
     """Client ID of the one application that there is; empty: none is sent."""
+    application: str = "test"
+    """Name of that application."""
+    organization: str = ""
+    """Its consumer organization."""
+    catalog: str = ""
+    """Its catalog."""
     certificate: bool = True
     """Whether the application has registered a certificate, which is also that of the TLS connection."""
     sign: SignedShape | None = None

@@ -11,13 +11,16 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
-from jwsgate.core.packed import Registration
-from jwsgate.core.portal import Application
+from jwsgate.core.packed import Registration, names
+from jwsgate.core.portal import Application, Portal
 
 from .loading import read_all, read_policy
+from .policy_applications import narrowing_of
+from .policy_shapes import ApplicationShape
 from .portal_builder import Origin
 from .portal_file import PortalReading
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
+from .shapes import sound_items
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -57,6 +60,8 @@ RULES: Final = {
         Rule("policy-test", "error", "a test of a policy ends in another way than it expects"),
         Rule("route-open", "warning", "a route is open, so that every request passes"),
         Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
+        Rule("application-report", "warning", "an application is in report mode, so that it needs no good JWS"),
+        Rule("application-unknown", "warning", "a policy names applications of which the portal export has none"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
     )
 }
@@ -227,7 +232,7 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
     return ""
 
 
-def _policy_findings(path: Path) -> Iterator[LintFinding]:
+def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]:
     """What is allowed in a policy, and should be known."""
     try:
         document = read_policy(path)
@@ -252,6 +257,14 @@ def _policy_findings(path: Path) -> Iterator[LintFinding]:
         if isinstance(shape, dict) and shape.get("open") in {True, "true"}:
             message = "lets every request pass, without a client ID and without a JWS"
             tell((*location, "open"), "route-open", message, "remove it unless this path is for everybody")
+    for number, shape in sound_items(ApplicationShape, data.get("applications")):
+        if shape.mode == "report":
+            message = "lets requests of an application pass without a good JWS"
+            tell(("applications", number, "mode"), "application-report", message, "remove it once the client signs")
+        narrowing = narrowing_of(shape)
+        if portal is not None and not any(map(narrowing.concerns, names(portal.applications))):
+            message = "concerns no application of the portal export"
+            tell(("applications", number), "application-unknown", message, "correct the name, or remove the entry")
     for problem in document.problem_list(findings):
         yield LintFinding(RULES[told[problem.path]], problem)
 
@@ -271,5 +284,5 @@ def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -
         linter.run()
         found += linter.findings()
     for path in policies:
-        found += _policy_findings(path)
+        found += _policy_findings(path, None if reading is None else reading.portal)
     return sorted(found, key=lambda finding: (finding.problem, finding.rule.name))

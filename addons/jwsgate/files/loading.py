@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from cryptography import x509
 
 from jwsgate.core.decision import Snapshot
+from jwsgate.core.packed import Names, names
 from jwsgate.core.policy import Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.trust import Trust
@@ -46,9 +47,21 @@ class _PolicyReferences:
     def read_crl(self, name: str) -> Sequence[x509.CertificateRevocationList]:
         return _named(name, read_revocation_lists, self._references.read(self._policy, name, _MAX_BUNDLE_OCTETS))
 
-    def trust(self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None) -> Trust:
+    def trust(
+        self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None
+    ) -> Trust | None:
         certificates = [c for application in self._portal.applications for c in application.certificates]
         return build_trust(ca, lists, certificates, self._now)
+
+    def applications(self) -> Iterable[Names]:
+        return names(self._portal.applications)
+
+
+class _WithoutTrust(_PolicyReferences):
+    """The same, without the CA that a policy may ask for."""
+
+    def trust(self, *_: object) -> None:
+        return None
 
 
 def _named[T](name: str, read: Callable[[bytes], T], octets: bytes) -> T:
@@ -120,14 +133,10 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     return Snapshot(portal, router, digest.hexdigest()[:12], tuple(references.paths))
 
 
-def policy_router(path: Path, document: Document, now: float) -> Router | None:
+def policy_router(path: Path, document: Document, portal: Portal, now: float) -> Router | None:
     """The routes of one policy by itself, without the CA that it may ask for; None when it has problems."""
-    routes, router = Router(), Router()
-    if _build(document, routes, _PolicyReferences(path, References(), Portal(()), now)):
-        return None
-    for route in routes:
-        router.add(replace(route, trust=None))
-    return router
+    router = Router()
+    return None if _build(document, router, _WithoutTrust(path, References(), portal, now)) else router
 
 
 def _reader(portal: Path, references: References) -> Callable[[str, str], str]:

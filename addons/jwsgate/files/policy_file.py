@@ -1,6 +1,6 @@
 """From a policy file to routes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -12,6 +12,7 @@ from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.certificates import CertificateError, load_private_key
 from jwsgate.core.claims import ClaimRules
 from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
+from jwsgate.core.packed import Names
 from jwsgate.core.policy import (
     Action,
     Forward,
@@ -29,10 +30,12 @@ from jwsgate.core.trust import Trust
 from jwsgate.core.upstream import Upstream
 
 from .documents import Document
+from .policy_applications import Narrower
 from .policy_parts import ErrorsShape, UpstreamShape, cors_of, reply_table_of, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
+    ApplicationShape,
     BindShape,
     ClaimsShape,
     ClientCertificateShape,
@@ -69,8 +72,14 @@ class PolicyReferences(Protocol):
         """The lists of a CRL file."""
         ...
 
-    def trust(self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None) -> Trust:
+    def trust(
+        self, ca: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] | None
+    ) -> Trust | None:
         """The trust in the portal's certificates."""
+        ...
+
+    def applications(self) -> Iterable[Names]:
+        """The portal's applications."""
         ...
 
 
@@ -330,14 +339,25 @@ def asks_for_ca(document: Document) -> bool:
     return within(document.data)
 
 
-def _readable(data: Any) -> tuple[DemandsShape, list[tuple[int, RouteShape]], list[Finding]]:
-    """Defaults, numbered routes and findings; of a broken document, what of it is sound."""
+type _Numbered[S] = list[tuple[int, S]]
+
+
+def _readable(data: Any) -> tuple[DemandsShape, _Numbered[RouteShape], _Numbered[ApplicationShape], list[Finding]]:
+    """Defaults, routes, applications and findings; of a broken document, what of it is sound."""
     shape, findings = check_shape(PolicyShape, data)
     if shape is not None:
-        return shape.defaults, list(enumerate(shape.routes)), []
+        return shape.defaults, list(enumerate(shape.routes)), list(enumerate(shape.applications)), []
     data = data if isinstance(data, dict) else {}
     defaults, _ = check_shape(DemandsShape, data.get("defaults", {}))
-    return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), findings
+    applications = sound_items(ApplicationShape, data.get("applications"))
+    return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), applications, findings
+
+
+def _names(data: Any) -> set[str]:
+    """The names of all routes, broken ones too."""
+    routes = data.get("routes") if isinstance(data, dict) else ()
+    each = [route for route in routes if isinstance(route, dict)] if isinstance(routes, list) else []
+    return {name for route in each if isinstance(name := route.get("name", route.get("path")), str)}
 
 
 def _errors(data: Any) -> Mapping[Reason, Reply] | None:
@@ -355,22 +375,26 @@ def add_routes(
     data: Any, router: Router, references: PolicyReferences, amend: Callable[[int, Route], Route] = _as_it_is
 ) -> list[Finding]:
     """Add the routes of a policy's data to the router, each as `amend` makes it of its number and itself."""
-    defaults, routes, findings = _readable(data)
+    defaults, shapes, applications, findings = _readable(data)
     errors = _errors(data)
     if errors is not None and router.errors is API_CONNECT:
         router.errors = errors
     builder = _Builder(defaults, references, API_CONNECT if errors is None else errors)
-    for index, route_shape in routes:
+    routes: list[Route] = []
+    narrower = Narrower(applications, references.applications() if applications else ())
+    for index, route_shape in shapes:
         place: Location = ("routes", index)
         route = builder.route(route_shape, place)
         if route is None:
             continue
+        routes.append(amend(index, route))
         try:
-            router.add(amend(index, route))
+            router.add(narrower.narrowed(routes[-1]))
         except RouteConflict as error:
             message = f"matches the same requests as route {error.other}"
             builder.findings.append(((*place, "path"), message, "give them different methods"))
-    return findings + builder.findings
+    router.reported.update(narrower.reported())
+    return [*findings, *builder.findings, *narrower.findings(routes, _names(data))]
 
 
 def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:

@@ -24,6 +24,7 @@ from .shapes import Algorithm, Shape
 __all__ = [
     "CERTIFICATE_REQUIRED",
     "NO_CERTIFICATE",
+    "ApplicationShape",
     "BindShape",
     "ClaimsShape",
     "ClientCertificateShape",
@@ -313,6 +314,55 @@ class RouteShape(DemandsShape):
         return self
 
 
+class LimitsShape(Shape):
+    """How large a JWS may be."""
+
+    max_octets: Annotated[int, Field(ge=256, le=1_048_576)]
+    """Longest compact JWS in octets."""
+
+
+_SELECTORS: Final = ("client_id", "application", "organization", "catalog")
+
+
+class ApplicationShape(Shape):
+    """Some applications of which more is demanded on the routes of this policy, or which are in report mode."""
+
+    client_id: OneOrMore | None = None
+    """Client IDs: the applications that have them, whichever of theirs a request brings."""
+    application: OneOrMore | None = None
+    """Names or titles of applications, which their developers choose."""
+    organization: OneOrMore | None = None
+    """Names of consumer organizations; with others of these four keys, all that is said must be so."""
+    catalog: OneOrMore | None = None
+    """Names of catalogs."""
+    routes: OneOrMore | None = None
+    """Names of the routes that they may call; every other answers 403."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
+    """Algorithms, out of those that the routes allow."""
+    claims: ClaimsShape | None = None
+    """Rules on claims besides those of the routes, or stricter."""
+    jws: LimitsShape | None = None
+    """A lower limit for the JWS."""
+    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
+    """A lower limit for bodies."""
+    mode: Literal["enforce", "report"] | None = None
+    """report, by client_id only: their requests pass without a good JWS on these routes; enforce: even where a route is
+    in report mode."""
+
+    @model_validator(mode="after")
+    def _says_who_and_what(self) -> "ApplicationShape":
+        if not self.model_fields_set.intersection(_SELECTORS):
+            raise Unfit("names no application", f"say {', '.join(_SELECTORS[:-1])} or {_SELECTORS[-1]}")
+        if not self.model_fields_set.difference(_SELECTORS):
+            raise Unfit("demands nothing", "say routes, algorithms, claims, jws, max_body_octets or mode")
+        if self.mode == "report" and self.client_id is None:
+            raise Unfit(
+                "has mode: report for whoever takes such a name in the portal",
+                "name the client_id, which nobody can take",
+            )
+        return self
+
+
 class PolicyShape(Shape):
     """A policy: what to protect, and what to demand. Requests that match no route are refused."""
 
@@ -324,5 +374,7 @@ class PolicyShape(Shape):
     """What rejected clients are told; of several policies, the first that says so speaks where no route matches."""
     routes: Annotated[list[RouteShape], Field(min_length=1)]
     """The most specific route wins: plain segments before templates before /**."""
+    applications: list[ApplicationShape] = Field(default_factory=list)
+    """What is demanded of single applications besides; never less than their routes demand."""
     tests: list[CaseShape] = Field(default_factory=list)
     """Example requests and the decisions expected on them, for jwsgate lint --run-tests."""

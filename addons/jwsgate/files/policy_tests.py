@@ -89,6 +89,13 @@ def _with(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
             return replace(facts, target=facts.target + mark + f"{quote(source.name)}={quote(value)}".encode())
 
 
+def _application(case: CaseShape, *certificates: RegisteredCertificate) -> Application:
+    return Application(
+        name=case.application, title=case.application, enabled=True, certificates=certificates,
+        client_ids=(ClientId(case.client_id or "test-client"),), organization=case.organization, catalog=case.catalog,
+    )  # fmt: skip
+
+
 def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
     """What is decided, and the name of the route."""
     at = datetime.datetime.fromisoformat(case.at).astimezone(datetime.UTC)
@@ -103,10 +110,7 @@ def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
     except Rejection:
         route = None
     certificate = _certificate(case.sign.algorithm if case.sign else "ES256", at)
-    application = Application(
-        name="test", title="test", enabled=True, client_ids=(ClientId(case.client_id or "test-client"),),
-        certificates=(certificate,) if case.certificate else (),
-    )  # fmt: skip
+    application = _application(case, *((certificate,) if case.certificate else ()))
     if route is not None:
         if case.client_id:
             facts = _with(facts, route.client_id, case.client_id)
@@ -130,11 +134,16 @@ def _findings(path: Path, now: float) -> Iterator[LintFinding]:
     except ProblemsFound:
         return
     shape, _ = check_shape(PolicyShape, document.data)
-    router = policy_router(path, document, now)
-    if shape is None or router is None:
-        return  # what is wrong with it is told already
+    routers: dict[Application | None, Router | None] = {}
     findings: list[Finding] = []
-    for number, case in enumerate(shape.tests):
+    for number, case in enumerate(() if shape is None else shape.tests):
+        # Routes differ between applications only where the policy names some.
+        application = _application(case) if shape is not None and shape.applications else None
+        if application not in routers:
+            portal = Portal(() if application is None else (application,))
+            routers[application] = policy_router(path, document, portal, now)
+        if (router := routers[application]) is None:
+            return  # what is wrong with it is told already
         decided, route = _run(case, router)
         place = ("tests", number)
         if decided != case.expect:
