@@ -74,6 +74,11 @@ class Accounts:
             self.audit, self._audit_path = audit, audit_path
         self.log = DecisionLog(REJECTION_LEVELS[rejection_level])
 
+    def wants(self, decision: Allowed | Rejected) -> bool:
+        """Whether anybody is to be told: the log leaves out what is allowed."""
+        is_plain = isinstance(decision, Allowed) and decision.would_reject is None
+        return not is_plain or self.audit is not None or self.metrics is not None
+
     def decided(
         self,
         facts: RequestFacts,
@@ -88,9 +93,6 @@ class Accounts:
         Returns the decision that holds: an allowed request is rejected when its audit record cannot be written
         and its route's policy does not say otherwise.
         """
-        untold = isinstance(decision, Allowed) and decision.would_reject is None
-        if untold and self.audit is None and self.metrics is None:
-            return decision  # the log leaves out what is allowed
         record = _record(facts, decision, transaction_id, now, seconds, cached)
         if not self._is_audited(record) and isinstance(decision, Allowed) and decision.route.audit_failure == "deny":
             detail = "the audit record could not be written"

@@ -283,6 +283,8 @@ class JwsGate:
     def _tell(self, flow: http.HTTPFlow, record: _Record, decision: Allowed | Rejected) -> Allowed | Rejected:
         """Have a decision put on record; returns the one that holds (`Accounts.decided`)."""
         record.told = True
+        if not self.accounts.wants(decision):
+            return decision
         transaction_id, seconds, cached = record.transaction_id, record.duration, record.cached
         data, client = flow.request.data, flow.client_conn
         facts = RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, _peer(client))

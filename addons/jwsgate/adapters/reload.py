@@ -146,8 +146,7 @@ class Reloader:
             return  # nothing was in force yet, so that there is nothing to go by
         started = time.perf_counter()
         paths = self._target.paths
-        folders = await asyncio.to_thread(state_of_folders, *paths)
-        files = await self._state()
+        files, folders = await self._state(with_folders=True)
         if not asked:
             if files == self._target.seen or (files, folders) == self._tried:
                 self._pending = []
@@ -165,7 +164,7 @@ class Reloader:
             failure = f"{error} ({error.remedy})"
         except (ReadingFailed, OSError) as error:
             failure = f"the process that read the files {error}"
-        if await self._state() != files or self._target.paths != paths:
+        if (await self._state())[0] != files or self._target.paths != paths:
             if asked:
                 self._asked.set()
             return  # they changed meanwhile, so that this may be half of one state and half of another
@@ -175,13 +174,19 @@ class Reloader:
         else:
             await self._take_up(snapshot, files, time.perf_counter() - started)
 
-    async def _state(self) -> FilesState:
-        """What the files are like; a look at many takes so long that it is not taken as often."""
-        started = time.perf_counter()
+    async def _state(self, *, with_folders: bool = False) -> tuple[FilesState, FilesState]:
+        """What files and folders are like; a look at many takes so long that it is not taken as often."""
+        paths = self._target.paths
         references = () if self._target.snapshot is None else self._target.snapshot.files
-        state = await asyncio.to_thread(state_of, *self._target.paths, references)
+
+        def look() -> tuple[FilesState, FilesState]:
+            folders = state_of_folders(*paths) if with_folders else []
+            return state_of(*paths, references), folders
+
+        started = time.perf_counter()
+        found = await asyncio.to_thread(look)
         self._interval = max(_INTERVAL, 20 * (time.perf_counter() - started))
-        return state
+        return found
 
     async def _read(self, portal: Path, policies: list[Path]) -> Snapshot:
         # An export that never looked whole does not have to look so now.
