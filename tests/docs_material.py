@@ -12,8 +12,13 @@ A comment on the line above a block says what to do with it:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
+
+from jwsgate.cli import main
 
 ROOT = Path(__file__).parents[1]
 SHELL = ("sh", "bash", "shell", "console", "")
@@ -89,3 +94,43 @@ def pattern_of(printed: str) -> re.Pattern[str]:
         else:
             lines.append(r"[^\n]*".join(map(re.escape, line.rstrip().split("…"))) + r"[ \t]*\n")
     return re.compile("".join(lines))
+
+
+def lines_of_commands(text: str) -> Iterator[str]:
+    """The words after `jwsgate` or run_proxy.sh, wherever they are called, whole lines with their continuations."""
+    for match in re.finditer(
+        r"(?:^|[`$(] ?|\| |exec |bin/|\./)(jwsgate|run_proxy\.sh) (?=([^`|)]*))", text, re.MULTILINE
+    ):
+        whole = re.match(r"(?:[^\n]*\\\n)*[^\n]*", match[2])
+        assert whole
+        words = whole[0].replace("\\\n", " ").partition("  #")[0].partition(" -- ")[0]
+        yield f"run {words}" if match[1] == "run_proxy.sh" else words
+
+
+def command_of(words: list[str]) -> click.Command | None:
+    """The command that some words call, None for prose."""
+    command: click.Command = main
+    for word in words:
+        if not isinstance(command, click.Group) or word.startswith("-"):
+            break
+        if word not in command.commands:
+            return None
+        command = command.commands[word]
+    return command
+
+
+def unknown_options(text: str) -> list[str]:
+    """What is given to commands of jwsgate that do not have it, and commands that there are not."""
+    unknown = []
+    for line in lines_of_commands(text):
+        words = line.split()
+        command = command_of(words)
+        if command is None:
+            # Prose that goes on behind the name has no options.
+            unknown += words[:1] if "--" in line else []
+            continue
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        given = re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)
+        name = " ".join(word for word in words[:2] if word.isalpha())
+        unknown += [f"{name}: {option}" for option in given if option not in known | {"--help", "--version"}]
+    return unknown

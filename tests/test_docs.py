@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from docs_material import ROOT, SHELL, blocks, documents, name_of, pattern_of
-from jwsgate.cli import main
+from docs_material import ROOT, SHELL, blocks, documents, lines_of_commands, name_of, pattern_of, unknown_options
 
 each_document = pytest.mark.parametrize("document", documents(), ids=name_of)
 _FENCES = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -49,41 +46,10 @@ def test_commands_are_run(document: Path) -> None:
     assert unmarked == []
 
 
-def lines_of_commands(text: str) -> Iterator[str]:
-    """The words after `jwsgate` or run_proxy.sh, wherever they are called, whole lines with their continuations."""
-    for match in re.finditer(
-        r"(?:^|[`$(] ?|\| |exec |bin/|\./)(jwsgate|run_proxy\.sh) (?=([^`|)]*))", text, re.MULTILINE
-    ):
-        whole = re.match(r"(?:[^\n]*\\\n)*[^\n]*", match[2])
-        assert whole
-        words = whole[0].replace("\\\n", " ").partition("  #")[0].partition(" -- ")[0]
-        yield f"run {words}" if match[1] == "run_proxy.sh" else words
-
-
-def command_of(words: list[str]) -> click.Command | None:
-    """The command that some words call, None for prose."""
-    command: click.Command = main
-    for word in words:
-        if not isinstance(command, click.Group) or word.startswith("-"):
-            break
-        if word not in command.commands:
-            return None
-        command = command.commands[word]
-    return command
-
-
 @each_document
 def test_options_exist(document: Path) -> None:
     """Every option that is given to a command is one of its own."""
-    for line in lines_of_commands(document.read_text("utf-8")):
-        words = line.split()
-        command = command_of(words)
-        if command is None:
-            assert "--" not in line, f"no such command: jwsgate {line}"
-            continue
-        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line))
-        assert used - known - {"--help", "--version"} == set(), line
+    assert unknown_options(document.read_text("utf-8")) == []
 
 
 def test_what_is_found() -> None:
@@ -93,6 +59,9 @@ def test_what_is_found() -> None:
     )
     found = [" ".join(line.split()) for line in lines_of_commands(text)]
     assert found == ["run --a", "lint --b", "portal list --c", "run --e"]
+    assert unknown_options(f"{text} jwsgate run --listen\n`jwsgate rnu --listen`") == [
+        "run: --a", "lint: --b", "portal list: --c", "run: --e", "rnu",
+    ]  # fmt: skip
 
 
 def test_blocks() -> None:
