@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import material
+from docs_material import unknown_options
 from jwsgate import __version__, cli, demo
 from jwsgate.adapters import launcher
 from jwsgate.adapters.launcher import RunSettings
@@ -66,17 +67,33 @@ def test_help(arguments: list[str]) -> None:
         assert re.search(rf"^  {name} +\S", result.output, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", cli.main.commands)
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_of_commands(command: str, option: str) -> None:
-    """Every option of a command is there, with a text that ends in a full stop."""
-    result = invoke(command, option)
-    assert result.exit_code == 0
-    for parameter in cli.main.commands[command].params:
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    """The names of all commands beneath a group, groups too."""
+    for name, command in group.commands.items():
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+@pytest.mark.parametrize("names", [*commands(cli.main)], ids=" ".join)
+def test_help_of_commands(names: tuple[str, ...]) -> None:
+    """All that a newcomer asks: what it is for, every option with a text, examples that fit, and exit codes."""
+    command: click.Command = cli.main
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    result = invoke(*names, "--help")
+    assert (result.exit_code, result.output) == (0, invoke(*names, "-h").output)
+    assert command.help
+    assert command.get_short_help_str(60)[-3:] != "...", "the first line is too long for a list of commands"
+    for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help
             assert parameter.help.endswith(".")
             assert parameter.opts[0] in result.output
+    if not isinstance(command, click.Group):
+        assert "Exit codes:" in result.output
+    assert unknown_options(result.output) == []
 
 
 def test_no_command() -> None:

@@ -141,13 +141,6 @@ def test_readme_has_no_other_reasons() -> None:
     assert set(ROWS) <= set(Reason)
 
 
-def test_links_of_the_readme() -> None:
-    """Files that the README names are there."""
-    named = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README)
-    named += re.findall(r"`((?:policies|certs|bench|docs|scripts)/[\w./-]+\.\w+)`", README)
-    assert [name for name in named if not (ROOT / name).exists()] == []
-
-
 def test_policy_in_the_readme_loads(tmp_path: Path) -> None:
     """The commented policy is one that works, but for the files that it names."""
     blocks = [
@@ -158,14 +151,3 @@ def test_policy_in_the_readme_loads(tmp_path: Path) -> None:
         (tmp_path / "policy.yaml").write_text(text)
         (tmp_path / "portal.yaml").write_text("results: []")
         assert load_snapshot(tmp_path / "portal.yaml", [tmp_path / "policy.yaml"], time.time()).revision
-
-
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_options_in_the_readme_exist(command: str) -> None:
-    """Every `--option` of `jwsgate` in the README is one."""
-    if command != "run":
-        return
-    known = {name for parameter in main.commands["run"].params for name in parameter.opts}
-    lines = re.findall(r"(?:run_proxy\.sh|jwsgate run)((?: .*\\\n)*.*)", README)
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(lines)))
-    assert used - known - {"--help"} == set()

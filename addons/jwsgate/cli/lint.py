@@ -10,6 +10,8 @@ from jwsgate.files.lint import RULES, LintFinding, lint
 from jwsgate.files.lint_formats import FORMATS
 from jwsgate.files.policy_tests import run_policy_tests
 
+from .manual import Manual
+
 __all__ = ["lint_command"]
 
 
@@ -20,7 +22,16 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
         context.exit()
 
 
-@click.command("lint")
+@click.command(
+    "lint",
+    cls=Manual,
+    examples={
+        "jwsgate lint --portal portal.yaml --policy policy.yaml": "Everything that is wrong, or soon will be.",
+        "jwsgate lint --policy policies/sidecar.yaml --run-tests": "Whether a policy decides as its tests say.",
+        "jwsgate lint --portal exports --expires-within 60 --format github": "Annotations in a workflow of GitHub.",
+    },
+    exit_codes={0: "nothing to tell", 1: "findings, as --fail-on has it", 2: "called wrongly"},
+)
 @click.option(
     "--portal",
     envvar="JWSGATE_PORTAL",
@@ -74,14 +85,21 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
     show_envvar=True,
     help="Also decide the example requests under `tests` of the policies.",
 )
-@click.option("--rules", is_flag=True, is_eager=True, expose_value=False, callback=_rules, help="List the rules.")
+@click.option(
+    "--rules",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_rules,
+    help="List the rules that findings go by, and end.",
+)
 def lint_command(
     portal: str | None, policies: tuple[str, ...], expires_within: int, form: str, fail_on: str, run_tests: bool
 ) -> None:
-    """Check a portal export and policies, and tell everything that is wrong or soon will be.
+    """Check a portal export and policies.
 
-    An error keeps the gate from starting, or an application from calling; a warning does not yet. The exit code is 0
-    when there is nothing to tell, 1 when there is, and 2 when this command was called wrongly.
+    Tells everything that is wrong or soon will be, with its place and a remedy. An error keeps the gate from starting,
+    or an application from calling; a warning does not yet.
     """
     names = tuple(filter(None, policies))
     if not portal and not names:

@@ -9,6 +9,8 @@ import click
 from jwsgate.files.loading import convert_policy
 from jwsgate.files.problems import ProblemsFound
 
+from .manual import Manual
+
 __all__ = ["policy_group"]
 
 
@@ -17,12 +19,18 @@ def policy_group() -> None:
     """Look after policies."""
 
 
-@policy_group.command("convert")
+@policy_group.command(
+    "convert",
+    cls=Manual,
+    examples={"jwsgate policy convert orders-api.yaml >policy.yaml": "What the gate would make of an API definition."},
+    exit_codes={0: "printed", 1: "the definition has something that cannot be enforced", 2: "called wrongly"},
+)
 @click.argument("file", type=click.Path())
 def convert_command(file: str) -> None:
-    """Print an API definition of API Connect as a policy of jwsgate's own.
+    """Print an API definition as a policy.
 
-    What cannot be enforced is told, and nothing is printed. The exit code is then 1.
+    FILE is an OpenAPI document with API Connect's x-ibm-configuration. What of it cannot be enforced is told with its
+    place, and nothing is printed then.
     """
     try:
         # Nothing is decided by this clock: certificate chains are built only to see that the CA can be used.

@@ -19,8 +19,11 @@ from jwsgate.files.loading import read_portal
 from jwsgate.files.portal_edit import Selected, register, retire, select
 from jwsgate.files.problems import ProblemsFound, Unfit, path_text, printable
 
+from .manual import Manual
+
 __all__ = ["portal_group"]
 
+_EXIT_CODES = {0: "done", 1: "the export cannot be used, or has no such application", 2: "called wrongly"}
 _DAY = 86400
 _DURATION = re.compile(r"([0-9]{1,5})(d|h|m)")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60}
@@ -125,12 +128,30 @@ def _as_data(application: Application, now: float) -> dict[str, Any]:
     }
 
 
-@portal_group.command("list")
+@portal_group.command(
+    "list",
+    cls=Manual,
+    examples={
+        "jwsgate portal list --portal portal.yaml": "A table, for people.",
+        "jwsgate portal list --portal exports --format json | jq '.[].client_ids'": "The same for programs.",
+    },
+    exit_codes=_EXIT_CODES,
+)
 @_portal_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to tell: for people or for programs.",
+)
 @_telling
 def list_command(portal: str, form: str) -> None:
-    """List applications, client IDs, thumbprints, and the days that certificates have left."""
+    """List applications and their certificates.
+
+    With client IDs, thumbprints, and the days that certificates have left.
+    """
     now, found = _now(), _load(portal)
     if form == "json":
         click.echo(json.dumps([_as_data(application, now) for application in found.applications], indent=2))
@@ -142,12 +163,20 @@ def list_command(portal: str, form: str) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@portal_group.command("show")
+@portal_group.command(
+    "show",
+    cls=Manual,
+    examples={"jwsgate portal show --portal portal.yaml 479b3df9-380e-4bda-8cc1-92718c88f9cd": "By client ID."},
+    exit_codes=_EXIT_CODES,
+)
 @_portal_option
 @click.argument("application")
 @_telling
 def show_command(portal: str, application: str) -> None:
-    """Show one application, by client ID, name or title, and where it stands in the export."""
+    """Show one application, and where it stands.
+
+    APPLICATION is a client ID, a name or a title.
+    """
     selected = select(Path(portal), application)
     origin = selected.origin
     place = selected.reading.documents[origin.file].locate([origin.location])[origin.location]
@@ -165,7 +194,15 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
     return int(match[1]) * _SECONDS[match[2]]
 
 
-@portal_group.command("register")
+@portal_group.command(
+    "register",
+    cls=Manual,
+    examples={
+        "jwsgate portal register --portal portal.yaml orders next.pem --overlap 14d": "Both are good for 14 days.",
+        "openssl x509 -in next.der -inform der | jwsgate portal register --portal portal.yaml orders -": "From a pipe.",
+    },
+    exit_codes=_EXIT_CODES,
+)
 @_portal_option
 @click.argument("application")
 @click.argument("certificate", type=click.File("r", encoding="ascii", errors="replace"))
@@ -177,22 +214,31 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
 )
 @_telling
 def register_command(portal: str, application: str, certificate: Any, overlap: float | None) -> None:
-    """Register a certificate (PEM; - reads standard input) for an application, beside those it has.
+    """Register a certificate for an application.
 
-    The file is changed in place, at once and whole; comments and order stay.
+    APPLICATION is a client ID, a name or a title, CERTIFICATE a PEM file, or - for standard input. It comes beside
+    those that the application has. The export is changed in place, at once and whole; comments and order stay.
     """
     selected = select(Path(portal), application)
     thumbprint = register(selected, certificate.read(), _now(), overlap=overlap)
     click.echo(f"registered {thumbprint} for {_called(selected)}")
 
 
-@portal_group.command("retire")
+@portal_group.command(
+    "retire",
+    cls=Manual,
+    examples={"jwsgate portal retire --portal portal.yaml orders 3f9a": "The one whose thumbprint begins so."},
+    exit_codes=_EXIT_CODES,
+)
 @_portal_option
 @click.argument("application")
 @click.argument("thumbprint")
 @_telling
 def retire_command(portal: str, application: str, thumbprint: str) -> None:
-    """Remove a certificate of an application, by the beginning of its thumbprint."""
+    """Remove a certificate of an application.
+
+    APPLICATION is a client ID, a name or a title, THUMBPRINT the beginning of one that `jwsgate portal list` shows.
+    """
     selected = select(Path(portal), application)
     whole = retire(selected, thumbprint)
     click.echo(f"retired {whole} of {_called(selected)}")
@@ -202,12 +248,20 @@ def _called(selected: Selected) -> str:
     return printable(selected.application.title or "the application")
 
 
-@portal_group.command("diff")
+@portal_group.command(
+    "diff",
+    cls=Manual,
+    examples={"jwsgate portal diff yesterday.yaml portal.yaml": "Who came, who went, whose certificates changed."},
+    exit_codes={0: "they mean the same", 1: "they differ, or one cannot be used", 2: "called wrongly"},
+)
 @click.argument("before")
 @click.argument("after")
 @_telling
 def diff_command(before: str, after: str) -> None:
-    """Compare two exports (files or folders) by meaning. The exit code is 1 when they differ."""
+    """Compare two exports by meaning.
+
+    BEFORE and AFTER are files, or folders of them.
+    """
     diff = diff_portals(_load(before), _load(after))
     for sign, applications in (("+", diff.added), ("-", diff.removed)):
         for application in applications:

@@ -8,11 +8,18 @@ from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.portal_shapes import PortalShape
 from jwsgate.files.schemas import schema_of
 
+from .manual import Manual
+
 __all__ = ["schema_command"]
 
 
-@click.command("schema")
+@click.command(
+    "schema",
+    cls=Manual,
+    examples={"jwsgate schema policy >policy.schema.json": "For editors, which complete and check policies with it."},
+    exit_codes={0: "printed", 2: "called wrongly"},
+)
 @click.argument("kind", type=click.Choice(["portal", "policy"]))
 def schema_command(kind: str) -> None:
-    """Print the JSON Schema of portal exports or of policies, for editors."""
+    """Print the JSON Schema of portal exports or of policies."""
     click.echo(json.dumps(schema_of(PortalShape if kind == "portal" else PolicyShape), indent=2))
