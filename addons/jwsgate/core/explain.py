@@ -127,11 +127,11 @@ def explain(
     facts: RequestFacts,
     now: float,
     body: bytes | None = None,
-    decided: Rejected | None = None,
+    decided: Allowed | Rejected | None = None,
 ) -> Explanation:
     """Explain the decision on one request at the time `now` (Unix seconds).
 
-    `body` is the request's whole body, None where it is not known. `decided` is the rejection of a gate that knew more,
+    `body` is the request's whole body, None where it is not known. `decided` is the decision of a gate that knew more,
     such as which `jti` were used; without it, the request is decided here.
     """
     return _explain(snapshot, facts, now, body, decided, _MOST_MENDED)
@@ -142,7 +142,7 @@ def _explain(
     facts: RequestFacts,
     now: float,
     body: bytes | None,
-    decided: Rejected | None,
+    decided: Allowed | Rejected | None,
     mendable: int,
 ) -> Explanation:
     decision = decided or decide(snapshot, facts, now)
