@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .account import Case, Step
 from .bindings import DIGESTS
+from .case import Case, Step
 from .claims import Matching
 from .meanings import remedy_of
 from .reasons import Reason

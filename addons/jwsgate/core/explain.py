@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from .account import Case, Step, account_of
+from .account import account_of
+from .case import Case, Step
 from .decision import Allowed, AwaitsBody, Rejected, Snapshot, decide, decide_body
 from .facts import RequestFacts
 from .jws import CompactJws, attach, parse_compact

@@ -62,6 +62,10 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
         "The application is disabled or suspended in the portal.",
         "Enable the application in the developer portal, and renew the portal export.",
     ),
+    Reason.ROUTE_NOT_ALLOWED: Meaning(
+        "The policy does not let this application call this route.",
+        "Call with an application that may, or let the policy's applications name the route.",
+    ),
     Reason.CERTIFICATE_MISSING: Meaning(
         "The application has no certificate registered.",
         "Register the application's certificate in the developer portal, and renew the portal export.",

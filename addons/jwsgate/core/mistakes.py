@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from .account import Case, Step, allowed_algorithms, place_text, usable
+from .case import Case, Step, allowed_algorithms, place_text, usable
 from .claim_mistakes import expired, malformed_claims, missing_claim, not_yet, other_claim, other_request, replayed
 from .meanings import MEANINGS, remedy_of
 from .reasons import Reason

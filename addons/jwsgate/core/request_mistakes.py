@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from .account import Case, certificate_text, place_text
+from .case import Case, certificate_text, place_text
 from .facts import canonical_header_name
 from .meanings import remedy_of
 from .policy import Route
