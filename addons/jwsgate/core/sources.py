@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
+from urllib.parse import quote
 
 from .facts import RequestFacts, canonical_header_name
 from .reasons import Reason, Rejection
 from .request_target import query_values, without_query_value
 
-__all__ = ["Source", "check_look_alikes", "check_request", "single_value", "stripped"]
+__all__ = ["Source", "check_look_alikes", "check_request", "single_value", "stripped", "with_value"]
 
 # RFC 9110 section 9.1 has methods case-sensitive, but some upstreams fold them, past a route for POST alone.
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
@@ -237,3 +238,16 @@ def stripped(source: Source, target: bytes, headers: Headers) -> tuple[bytes, He
             case "query":
                 target = without_query_value(target, place.name)
     return target, headers
+
+
+def with_value(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
+    """The request with a value where a source looks for it first."""
+    text = value if source.scheme is None else f"{source.scheme} {value}"
+    match source.place:
+        case "header":
+            return replace(facts, headers=(*facts.headers, (source.name.encode(), text.encode("utf-8"))))
+        case "cookie":
+            return replace(facts, headers=(*facts.headers, (b"Cookie", f"{source.name}={value}".encode())))
+        case "query":
+            mark = b"&" if b"?" in facts.target else b"?"
+            return replace(facts, target=facts.target + mark + f"{quote(source.name)}={quote(value)}".encode())

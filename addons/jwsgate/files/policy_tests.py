@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from cryptography.hazmat.primitives import serialization
 from jwcrypto.jwk import JWK
@@ -24,7 +23,7 @@ from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Application, ClientId, Portal
 from jwsgate.core.reasons import Rejection
 from jwsgate.core.signing import detached, sign_compact
-from jwsgate.core.sources import Source
+from jwsgate.core.sources import with_value
 
 from .case_shapes import CaseShape, SignedShape
 from .lint import RULES, LintFinding
@@ -76,19 +75,6 @@ def _signed(shape: SignedShape, route: Route | None, body: bytes, now: int) -> s
     return detached(jws) if is_detached else jws
 
 
-def _with(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
-    """The request with a value where the policy looks for it first."""
-    text = value if source.scheme is None else f"{source.scheme} {value}"
-    match source.place:
-        case "header":
-            return replace(facts, headers=(*facts.headers, (source.name.encode(), text.encode("utf-8"))))
-        case "cookie":
-            return replace(facts, headers=(*facts.headers, (b"Cookie", f"{source.name}={value}".encode())))
-        case "query":
-            mark = b"&" if b"?" in facts.target else b"?"
-            return replace(facts, target=facts.target + mark + f"{quote(source.name)}={quote(value)}".encode())
-
-
 def _application(case: CaseShape, *certificates: RegisteredCertificate) -> Application:
     return Application(
         name=case.application, title=case.application, enabled=True, certificates=certificates,
@@ -113,10 +99,10 @@ def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
     application = _application(case, *((certificate,) if case.certificate else ()))
     if route is not None:
         if case.client_id:
-            facts = _with(facts, route.client_id, case.client_id)
+            facts = with_value(facts, route.client_id, case.client_id)
         jws = case.jws or (_signed(case.sign, route, body, now) if case.sign else None)
         if jws is not None:
-            facts = _with(facts, route.jws, jws)
+            facts = with_value(facts, route.jws, jws)
     if case.certificate:
         facts = replace(facts, client_certificate=certificate.thumbprint)
     decision = decide(Snapshot(Portal((application,)), router, "test"), facts, now)

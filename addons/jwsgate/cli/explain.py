@@ -1,0 +1,217 @@
+"""`jwsgate explain`."""
+
+import datetime
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+import click
+
+from jwsgate.core.decision import Snapshot
+from jwsgate.core.explain import Explanation, explain, render_text, to_json
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.policy import Route, Sign
+from jwsgate.core.reasons import Rejection
+from jwsgate.core.sources import with_value
+from jwsgate.files.curl_command import read_curl, split_url
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import ProblemsFound, Unfit, printable
+
+from .colors import colored
+
+__all__ = ["explain_command"]
+
+_EXIT_CODES: Final = (
+    "Exit codes: 0 the request would be allowed, 1 it would be rejected (also where its route is in report mode), "
+    "2 wrong usage, or files that cannot be used."
+)
+_RELATIVE: Final = re.compile(r"([+-])([0-9]{1,9})(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_COLORS: Final = {"allowed": "green", "rejected": "red", "would_reject": "yellow", "awaits_body": "yellow"}
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    if not value:
+        return None
+    now = time.time()  # noqa: TID251 - the command line is where the clock is
+    if match := _RELATIVE.fullmatch(value):
+        return now + int(match[1] + match[2]) * _SECONDS[match[3]]
+    try:
+        if value.isascii() and value.isdigit():
+            return float(value)
+        at = datetime.datetime.fromisoformat(value)
+        return (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter("write 2026-01-31T12:00:00Z, Unix seconds, or -3d, +90m, -30s from now") from None
+
+
+def _header(_context: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    headers = []
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon or not name:
+            raise click.BadParameter("write 'Name: value'")
+        headers.append((name.encode("utf-8"), text.strip(" ").encode("utf-8", "surrogateescape")))
+    return headers
+
+
+def _given(jws: str) -> str:
+    """The JWS of the command line, or of standard input without its last line break."""
+    text = sys.stdin.buffer.read().decode("utf-8", "replace") if jws == "-" else jws
+    return text.encode("utf-8", "replace").decode("utf-8").removesuffix("\n").removesuffix("\r")
+
+
+def _some_route(snapshot: Snapshot) -> Route:
+    for route in snapshot.router:
+        if not route.open and not isinstance(route.action, Sign):
+            return route
+    raise click.UsageError("The policy has no route that takes a JWS; say which request is meant, with --path.")
+
+
+def _assumed(snapshot: Snapshot, method: str | None) -> tuple[str, bytes]:
+    """Method and path of a request that the policy's first route takes, for who says nothing of either."""
+    route = _some_route(snapshot)
+    path = "/" + "/".join("x" if segment is None else segment for segment in route.pattern.segments)
+    method = method or ("GET" if route.methods is None or "GET" in route.methods else min(route.methods))
+    click.echo(f"explain: without --path, the request is taken for {method} {path} ({route.name})", err=True)
+    return method, path.encode("ascii")
+
+
+def _composed(
+    snapshot: Snapshot,
+    client_id: str | None,
+    jws: str | None,
+    method: str | None,
+    target: str | None,
+    headers: Sequence[tuple[bytes, bytes]],
+) -> RequestFacts:
+    """A request with client ID and JWS where the policy looks for them."""
+    if target is None:
+        method, path = _assumed(snapshot, method)
+    else:
+        method, path = method or "GET", target.encode("utf-8", "surrogateescape")
+    host = () if any(name.lower() == b"host" for name, _ in headers) else ((b"Host", b"localhost"),)
+    facts = RequestFacts(method, path, (*host, *headers))
+    try:
+        route = snapshot.router.find(facts.method, facts.target)
+    except Rejection:
+        route = None
+    if route is not None:
+        for source, value in ((route.client_id, client_id), (route.jws, jws)):
+            facts = facts if value is None else with_value(facts, source, value)
+    return facts
+
+
+def _loaded(portal: str, policies: Sequence[str], now: float) -> Snapshot:
+    try:
+        return load_snapshot(Path(portal), [Path(name) for name in policies], now)
+    except ProblemsFound as error:
+        click.echo(f"explain: portal and policy cannot be used:\n{error}", err=True)
+        sys.exit(2)
+
+
+def _tell(explanation: Explanation, as_json: bool) -> None:
+    if as_json:
+        click.echo(to_json(explanation), nl=False)
+    else:
+        first, rest = render_text(explanation).split("\n", 1)
+        click.echo(f"{colored(first, _COLORS[explanation.outcome])}\n{rest}", nl=False)
+    if explanation.outcome == "awaits_body":
+        click.echo("explain: the decision depends on the body; give it with --body FILE", err=True)
+        sys.exit(2)
+    sys.exit(explanation.outcome != "allowed")
+
+
+@click.command("explain", epilog=_EXIT_CODES)
+@click.option(
+    "--portal",
+    envvar="JWSGATE_PORTAL",
+    show_envvar=True,
+    metavar="PATH",
+    required=True,
+    help="Portal export: a file, or a folder of them.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    envvar="JWSGATE_POLICY",
+    show_envvar=True,
+    metavar="PATH",
+    type=click.Path(),
+    multiple=True,
+    required=True,
+    help="Policy file, or API definition of API Connect; may be given more than once.",
+)
+@click.option(
+    "--client-id", envvar="JWSGATE_CLIENT_ID", show_envvar=True, metavar="ID", help="The client ID that is sent."
+)
+@click.option("--method", metavar="METHOD", help="Method of the request; if not said, GET.")
+@click.option(
+    "--path", metavar="PATH", help="Path of the request, with its query; if not said, one of the first route."
+)
+@click.option("--url", metavar="URL", help="URL of the request, in place of --path.")
+@click.option(
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=_header,
+    help="A header that is sent besides; may be given more than once.",
+)
+@click.option("--body", type=click.File("rb"), help="File with the body, for routes that sign it or bind it.")
+@click.option(
+    "--curl",
+    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    help="File with a curl command, whose request is explained; - is standard input.",
+)
+@click.option(
+    "--at",
+    metavar="TIME",
+    callback=_moment,
+    help="When it is decided: 2026-01-31T12:00:00Z, Unix seconds, or -3d, +90m from now; if not said, now.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+@click.argument("jws", required=False)
+def explain_command(
+    portal: str,
+    policies: tuple[str, ...],
+    client_id: str | None,
+    method: str | None,
+    path: str | None,
+    url: str | None,
+    headers: list[tuple[bytes, bytes]],
+    body: BinaryIO | None,
+    curl: TextIO | None,
+    at: float | None,
+    as_json: bool,
+    jws: str | None,
+) -> None:
+    """Tell step by step why a request is allowed or rejected, and what to do about it.
+
+    The request is made of --client-id and JWS (- reads standard input), or is that of --curl. The first line
+    names the mistake. Signatures, and headers other than the two that the policy names, are never printed.
+    """
+    if sum(given is not None for given in (jws, curl)) > 1:
+        raise click.UsageError("Give a JWS or --curl, not both.")
+    if url is not None and path is not None:
+        raise click.UsageError("Give --url or --path, not both.")
+    now = time.time() if at is None else at  # noqa: TID251 - the command line is where the clock is
+    try:
+        snapshot = _loaded(portal, policies, now)
+        octets = None if body is None else body.read()
+        if curl is not None:
+            facts, sent = read_curl(curl.read())
+            octets = sent if octets is None else octets
+            facts = replace(facts, headers=(*facts.headers, *headers))
+        else:
+            text = None if jws is None else _given(jws)
+            facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)
+        _tell(explain(snapshot, facts, now, octets), as_json)
+    except Unfit as error:
+        what = "the curl command" if curl is not None else "the URL"
+        click.echo(printable(f"explain: {what} {error} ({error.remedy})"), err=True)
+        sys.exit(2)

@@ -1,0 +1,190 @@
+"""Mistakes in the claims of a JWS, and in what binds it to one request."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .bindings import DIGESTS
+from .case import Case, Step
+from .claims import Matching
+from .meanings import remedy_of
+from .reasons import Reason
+from .spelling import lenient_object, spelling_mistake
+from .wording import TIME_CLAIMS, Mistake, ago, as_number, moment, shown, span, value_text
+
+__all__ = [
+    "expired", "malformed_claims", "missing_claim", "not_yet", "other_claim", "other_request", "replayed",
+]  # fmt: skip
+
+_SKEW: Final = 600
+"""Up to so many seconds, a time ahead is taken for a clock that is wrong by a little."""
+_EXP_NAMES: Final = ("expires", "expiry", "expiration", "expires_at", "expiresat", "exp_time", "validuntil")
+
+
+def malformed_claims(case: Case) -> Mistake | None:
+    if case.claims is None:
+        if case.jws is not None and spelling_mistake(case.jws.payload) is None and case.jws.payload.count(b".") == 2:
+            return Mistake("The payload is itself a JWS; it was signed twice", "sign the claims once")
+        return None
+    for name in TIME_CLAIMS:
+        value = case.claims.get(name)
+        number = as_number(value)
+        for factor, unit in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
+            if number is not None and abs(number / factor - case.now) < 20 * 31_557_600:
+                told = f"{moment(number / factor)} if read so"
+                return Mistake(
+                    f"{name} is in {unit}, not seconds: {value_text(value)} ({told})", f"divide {name} by {factor:.0f}"
+                )
+        if isinstance(value, str):
+            what = (
+                "a number written as text" if value.strip().lstrip("-").isdigit() else "a text, not a number of seconds"
+            )
+            return Mistake(
+                f"{name} is {what}: {value_text(value, 40)}", f"write {name} as a JSON number of Unix seconds"
+            )
+    return None
+
+
+def missing_claim(case: Case) -> Mistake | None:
+    rejected, route = case.rejected, case.route
+    if rejected is None or route is None or case.claims is None:
+        return None
+    detail = rejected.detail
+    name = next((n for n in (*route.claims.required, "iss", "sub", "aud", "jti") if detail == f"{n} is missing"), None)
+    if name is None:
+        return Mistake(f"A claim is missing: {detail}", remedy_of(Reason.CLAIM_MISSING))
+    headline = f"The claim {name} is missing"
+    header = lenient_object((case.text or b"").split(b".")[0]) or {}
+    if name in header:
+        return Mistake(f"{headline}: it is in the JOSE header, not in the payload", "move it into the payload")
+    alike = [other for other in case.claims if other.lower() == name or (name == "exp" and other.lower() in _EXP_NAMES)]
+    if alike:
+        return Mistake(f"{headline}; {shown(alike[0], 40)} stands in its place", f"call it {name}")
+    return Mistake(headline, f"add {name} before signing" + (" (Unix seconds)" if name in TIME_CLAIMS else ""))
+
+
+def _near(value: str, allowed: tuple[str, ...]) -> str:
+    """How a value differs from one that is allowed, when it does by little."""
+    for good in allowed:
+        for how, alike in (
+            ("in case", value.casefold() == good.casefold()),
+            ("in a slash at its end", value.rstrip("/") == good.rstrip("/")),
+            ("in white space", value.split() == good.split()),
+            ("in http or https", value.partition("://")[2] == good.partition("://")[2] != ""),
+        ):
+            if alike:
+                return f", which differs from {value_text(good)} only {how}"
+    return ""
+
+
+def other_claim(case: Case, failed: Step) -> Mistake | None:
+    if case.route is None or case.claims is None:
+        return None
+    rules = case.route.claims
+    if failed.name == "lifetime":
+        exp, iat = as_number(case.claims.get("exp")) or 0, as_number(case.claims.get("iat")) or 0
+        long = f"{span(exp - iat)}, of which the policy allows {span(rules.max_lifetime or 0)}"
+        return Mistake(f"The JWS lives too long: from iat to exp are {long}", "set exp nearer to iat")
+    if failed.name == "client ID claim" and rules.client_id_claim:
+        sent = value_text(case.claims.get(rules.client_id_claim))
+        return Mistake(
+            f"The claim {rules.client_id_claim} is {sent}, not the client ID of the request",
+            "sign the client ID that is sent",
+        )
+    if failed.name == "typ":
+        typ = value_text(case.jws.header.typ if case.jws else None)
+        return Mistake(
+            f"typ is {typ}; the policy demands {failed.expected}", f"write typ {failed.expected} into the header"
+        )
+    name, allowed = {"issuer": ("iss", rules.issuer), "subject": ("sub", rules.subject)}.get(
+        failed.name, ("aud", rules.audience)
+    )
+    value: Any = case.claims.get(name)
+    values = value if isinstance(value, list) else [value]
+    near = "" if isinstance(allowed, Matching) else "".join(_near(str(each), allowed) for each in values[:5])
+    headline = f"The claim {name} is {value_text(value)}{near}"
+    return Mistake(
+        headline if near else f"{headline}; the policy demands {failed.expected}", f"sign {name} {failed.expected}"
+    )
+
+
+def expired(case: Case) -> Mistake | None:
+    exp = as_number((case.claims or {}).get("exp"))
+    iat = as_number((case.claims or {}).get("iat"))
+    if exp is None:
+        return None
+    remedy = remedy_of(Reason.JWS_EXPIRED)
+    if exp < 10_000_000:
+        return Mistake(
+            f"exp is {value_text(exp)}: a duration, not the time at which the JWS ends",
+            "set exp to iat + that many seconds",
+        )
+    if iat is not None and exp <= iat:
+        return Mistake("The JWS expired before it was made: exp is not after iat", "set exp to iat and some minutes")
+    lived = "" if iat is None else f"; it was made {ago(iat, case.now)}, for {span(exp - iat)}"
+    return Mistake(f"The JWS expired {ago(exp, case.now)} ({moment(exp)}){lived}", remedy)
+
+
+def not_yet(case: Case) -> Mistake | None:
+    ahead = [
+        (number, name) for name in ("iat", "nbf") if (number := as_number((case.claims or {}).get(name))) is not None
+    ]
+    if not ahead:
+        return None
+    when, name = max(ahead)
+    by = when - case.now
+    remedy = remedy_of(Reason.JWS_NOT_YET_VALID)
+    if by <= _SKEW:
+        return Mistake(f"The client's clock is {span(by)} ahead of the gate's: {name} lies in the future", remedy)
+    if by <= 15 * 3600 and abs(by - round(by / 1800) * 1800) <= 60:
+        zone = "local time was taken for UTC"
+        return Mistake(
+            f"{name} lies {span(by + 60)} ahead: {zone}", "make times from UTC: Unix seconds know no time zone"
+        )
+    return Mistake(f"The JWS counts only {ago(when, case.now)}: {name} is {moment(when)}", remedy)
+
+
+def other_request(case: Case, failed: Step, body: bytes | None) -> Mistake | None:
+    bindings = case.route.bindings if case.route else None
+    if bindings is None or case.claims is None:
+        return None
+    path = case.facts.target.partition(b"?")[0].decode("latin-1")
+    for name, expected in (
+        (bindings.method, case.facts.method),
+        (bindings.path, path),
+        (bindings.url, bindings.base_url + path),
+    ):
+        if name is not None and (value := case.claims.get(name)) != expected:
+            near = _near(str(value), (expected,)) or f", not {value_text(expected)}"
+            return Mistake(
+                f"The JWS was made for another request: {name} is {value_text(value)}{near}",
+                "make a JWS for each request",
+            )
+    if bindings.body is not None and body is not None:
+        digest = DIGESTS[bindings.body.algorithm]
+        value = str(case.claims.get(bindings.body.claim))
+        for how, other in _other_bodies(body):
+            octets = digest(other).digest()
+            if value in {octets.hex(), _b64(octets)}:
+                return Mistake(
+                    f"{bindings.body.claim} is the digest of the body {how}", "digest the octets that are sent"
+                )
+        return Mistake(
+            f"The body is not the one that was signed: {bindings.body.claim} is the digest of another", failed.expected
+        )
+    return None
+
+
+def _b64(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "without the line break at its end", body.rstrip(b"\r\n")
+    yield "with a line break at its end, which was not sent", body + b"\n"
+    yield "as an empty one", b""
+
+
+def replayed(case: Case) -> Mistake | None:
+    jti = value_text((case.claims or {}).get("jti"))
+    return Mistake(f"The JWS was used before: its jti {jti} is good once", remedy_of(Reason.JWS_REPLAYED))

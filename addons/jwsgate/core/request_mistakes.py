@@ -1,0 +1,186 @@
+"""Mistakes in a request before its JWS comes into play: path, client ID, application, registered certificate."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from .case import Case, certificate_text, place_text
+from .facts import canonical_header_name
+from .meanings import remedy_of
+from .policy import Route
+from .reasons import Reason, Rejection
+from .request_target import path_segments
+from .signers import MOST_SEARCHED
+from .sources import Source
+from .spelling import lenient_object, spelling_mistake
+from .wording import Mistake, ago, moment, shown
+
+__all__ = [
+    "certificate_mistake", "disabled_application", "elsewhere", "is_jws", "missing_client_id", "unknown_client_id",
+    "unknown_route", "unsafe_request",
+]  # fmt: skip
+
+
+def _plain_values(case: Case) -> Iterator[tuple[str, str]]:
+    """Where values stand in the request, with the values that a client ID or a JWS could be."""
+    for name, value in case.facts.headers:
+        text = value.decode("latin-1").strip()
+        if name.lower() == b"cookie":
+            for pair in text.split(";"):
+                key, _, inner = pair.strip().partition("=")
+                yield f"cookie {shown(key, 40)}", inner
+        else:
+            yield f"header {shown(name.decode('latin-1'), 40)}", text
+    for field in case.facts.target.partition(b"?")[2].decode("latin-1").split("&"):
+        key, _, inner = field.partition("=")
+        yield f"query {shown(key, 40)}", inner
+
+
+def is_jws(text: str) -> bool:
+    bare = text.partition(" ")[2] if text[:7].lower() == "bearer " else text
+    header = lenient_object(bare.split(".")[0].encode("latin-1"))
+    return bare.count(".") == 2 and header is not None and "alg" in header
+
+
+def elsewhere(case: Case, source: Source, what: str, is_it: Callable[[str], bool]) -> Mistake | None:
+    for place, value in _plain_values(case):
+        if is_it(value):
+            remedy = f"send it in {place_text(source)}"
+            if place.lower() == f"{source.place} {source.name}".lower():
+                bare = value.partition(" ")[0] if " " in value else ""
+                found = f"after the word {shown(bare, 20)!r}" if bare else "without the authentication scheme"
+                return Mistake(f"The {what} is in {place}, but {found}", remedy)
+            return Mistake(f"The {what} is in {place}, where nobody looks for it", remedy)
+    return None
+
+
+def unsafe_request(case: Case) -> Mistake | None:
+    route = case.route
+    for name, value in case.facts.headers:
+        if any(octet < 0x20 and octet != 0x09 for octet in value):
+            if route is not None and canonical_header_name(name) == route.jws.canonical:
+                return spelling_mistake(value)
+            label = shown(name.decode("latin-1"), 40)
+            return Mistake(f"The header {label} holds a control character, such as a line break", "remove it")
+        for source in (route.client_id, route.jws) if route else ():
+            if canonical_header_name(name) == source.canonical and name.lower() != source.exact:
+                label = shown(name.decode("latin-1"), 40)
+                return Mistake(f"The header is called {label}, not {source.name}", f"call it {source.name}")
+    return None
+
+
+def unknown_route(case: Case) -> Mistake:
+    try:
+        segments = path_segments(case.facts.target)
+    except Rejection:
+        return Mistake("No route has this path", remedy_of(Reason.ROUTE_UNKNOWN))
+    router, method = case.snapshot.router, shown(case.facts.method, 20)
+    routes = [route for route in router if route.methods and router.match(min(route.methods), segments) is route]
+    if routes:
+        has = ", ".join(sorted({m for route in routes for m in route.methods or ()}))
+        return Mistake(
+            f"The path {case.path} has no route for the method {method}, only for {has}", f"call it with {has}"
+        )
+    slash = segments[:-1] if segments[-1] == "" else (*segments, "")
+    if slash and router.match(case.facts.method, slash) is not None:
+        less = "without" if segments[-1] == "" else "with"
+        return Mistake(
+            f"No route has the path {case.path}; there is one {less} a slash at its end", f"call it {less} it"
+        )
+    for cut in range(1, len(segments)):
+        if router.match(case.facts.method, segments[cut:]) is not None:
+            rest = "/" + "/".join(segments[cut:])
+            return Mistake(
+                f"No route has the path {case.path}; there is one for {shown(rest)}", "leave out the beginning"
+            )
+    patterns = {_pattern(route): route for route in router}
+    near = difflib.get_close_matches(case.path, patterns, 1, 0.6)
+    what = f"No route has the path {case.path}"
+    return Mistake(f"{what}; the nearest is {near[0]}" if near else what, remedy_of(Reason.ROUTE_UNKNOWN))
+
+
+def _pattern(route: Route) -> str:
+    segments = ["{…}" if segment is None else segment for segment in route.pattern.segments]
+    return "/" + "/".join([*segments, *(["**"] if route.pattern.prefix else [])])
+
+
+# The application
+
+
+def missing_client_id(case: Case) -> Mistake | None:
+    if case.route is None:
+        return None
+    index = case.snapshot.portal.index
+    known = elsewhere(case, case.route.client_id, "client ID", lambda value: value.encode("latin-1") in index)
+    return known or Mistake(f"No client ID was sent in {place_text(case.route.client_id)}", "send the client ID there")
+
+
+def unknown_client_id(case: Case) -> Mistake | None:
+    sent = "" if case.route is None else _sent(case, case.route.client_id)
+    portal = case.snapshot.portal
+    bare = sent.strip(" \"'`<>{}")
+    remedy = remedy_of(Reason.CLIENT_ID_UNKNOWN)
+    if bare != sent and portal.find(bare.encode("latin-1")):
+        return Mistake("The client ID is wrapped in quotes or brackets", "send it without them")
+    if is_jws(sent):
+        return Mistake(
+            "A JWS was sent in place of the client ID", f"send it in {place_text(case.route.jws)}" if case.route else ""
+        )
+    applications = list(islice(portal.applications, MOST_SEARCHED))
+    for application in applications:
+        if bare and bare in {application.name, application.title}:
+            right = ", ".join(application.client_ids) or "none"
+            return Mistake(
+                f"The application's name was sent in place of its client ID: {shown(bare)}", f"send {shown(right)}"
+            )
+    ids = [client_id for application in applications for client_id in application.client_ids]
+    folded = bare.replace("-", "").casefold()
+    for client_id in ids:
+        if client_id.replace("-", "").casefold() == folded:
+            return Mistake(
+                f"The client ID differs from {shown(client_id)} in case or dashes", "send it as it is in the portal"
+            )
+    near = difflib.get_close_matches(bare, ids[:2000], 1, 0.85)
+    if near:
+        return Mistake(f"No application has the client ID {shown(sent)}; {shown(near[0])} is much like it", remedy)
+    return Mistake(f"No application has the client ID {shown(sent)}", remedy)
+
+
+def _sent(case: Case, source: Source) -> str:
+    for name, value in case.facts.headers:
+        if source.place == "header" and name.lower() == source.exact:
+            return value.decode("latin-1").strip()
+    names = {f"{source.place} {source.name}"}
+    return next((value for place, value in _plain_values(case) if place in names), "")
+
+
+def certificate_mistake(case: Case) -> Mistake | None:
+    if case.application is None or case.rejected is None:
+        return None
+    certificates, reason = case.application.certificates, case.rejected.reason
+    name = shown(case.application.title or case.application.name)
+    match reason:
+        case Reason.CERTIFICATE_MISSING:
+            return Mistake(f"No certificate is registered for the application {name!r}", remedy_of(reason))
+        case Reason.CERTIFICATE_EXPIRED:
+            last = max(certificates, key=lambda certificate: certificate.not_after)
+            when = f"{ago(last.not_after, case.now)} ({moment(last.not_after)})"
+            return Mistake(f"The registered certificate expired {when}: {shown(last.subject)}", remedy_of(reason))
+        case Reason.CERTIFICATE_NOT_YET_VALID:
+            first = min(certificates, key=lambda certificate: certificate.not_before)
+            when = f"{ago(first.not_before, case.now)} ({moment(first.not_before)})"
+            return Mistake(f"The registered certificate counts only {when}: {shown(first.subject)}", remedy_of(reason))
+        case _:
+            detail = case.rejected.detail
+            return Mistake(
+                f"{detail[:1].upper()}{detail[1:]}: {certificate_text(certificates[0], case.now)}", remedy_of(reason)
+            )
+
+
+def disabled_application(case: Case) -> Mistake | None:
+    if case.application is None:
+        return None
+    name = shown(case.application.title or case.application.name)
+    return Mistake(
+        f"The application {name!r} is disabled or suspended in the portal", remedy_of(Reason.APPLICATION_DISABLED)
+    )

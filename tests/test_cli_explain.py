@@ -1,0 +1,270 @@
+"""`jwsgate explain`: from a curl command, an argument or standard input to an account and an exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import material
+from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
+from jwsgate import cli
+from jwsgate.core.facts import RequestFacts
+from jwsgate.files.curl_command import read_curl
+from jwsgate.files.problems import Unfit
+from test_mistakes import MISTAKES, OTHER, RSA, Call
+
+POLICY = """
+routes:
+  - path: /orders/{id}
+    methods: [GET, PUT]
+    claims:
+      required: [exp, iat]
+      issuer: my-client
+      audience: "https://api.example/"
+      max_lifetime: 3600
+      client_id_claim: azp
+  - path: /status
+  - path: /signed
+    jws: {header: x-jws, detached: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that name the portal and the policy of test_mistakes, in files."""
+    folder = tmp_path_factory.mktemp("explain")
+    portal, policy = folder / "portal.yaml", folder / "policy.yaml"
+    portal.write_text(
+        material.portal_yaml(
+            [
+                material.Application(
+                    "shop", (CLIENT_ID,), certificate_for(RSA, "client").pem, fields={"title": "Shop"}
+                ),
+                material.Application(
+                    "other", (OTHER_CLIENT_ID,), certificate_for(OTHER, "other").pem, fields={"title": "Other"}
+                ),
+                material.Application("bare", ("bare-client",), fields={"title": "Bare"}),
+            ]
+        )
+        .replace("    title: shop\n", "")
+        .replace("    title: other\n", "")
+        .replace("    title: bare\n", "")
+    )
+    policy.write_text(POLICY)
+    return ["--portal", str(portal), "--policy", str(policy)]
+
+
+def explain(files: list[str], *arguments: str, given: str | bytes | None = None, at: str = str(NOW)) -> Result:
+    """One call; an exception that does not become an exit code is a failure."""
+    line = ["explain", *files, "--at", at, *arguments]
+    result = CliRunner().invoke(cli.main, line, input=given, prog_name="jwsgate")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def curl_of(facts: RequestFacts) -> str:
+    """A request as a curl command."""
+    words = ["curl", "-sk", "-X", facts.method, f"https://api.example{facts.target.decode()}"]
+    for name, value in facts.headers:
+        words += ["-H", f"{name.decode()}: {value.decode('latin-1')}"]
+    return shlex.join(words)
+
+
+PLAIN = [
+    name
+    for name, (_, make) in MISTAKES.items()
+    if (call := make()).key is RSA
+    and call
+    == Call(
+        **{
+            name: getattr(call, name)
+            for name in ("claims", "header", "sign", "spell", "client_id", "method", "target", "name", "extra")
+        }
+    )
+]
+"""The mistakes of the request alone; the others need another portal or policy."""
+
+
+def test_most_mistakes_are_plain() -> None:
+    """The selection below is no empty one."""
+    assert len(PLAIN) >= 50
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_mistakes_in_curl_commands(files: list[str], name: str) -> None:
+    """The first line of the command's output names the mistake, and the exit code is 1."""
+    words, make = MISTAKES[name]
+    result = explain(files, "--curl", "-", given=curl_of(make().facts()))
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert words in result.stdout.splitlines()[0]
+
+
+def test_allowed(files: list[str]) -> None:
+    """A good call is explained too, with exit code 0; JSON has the same."""
+    command = curl_of(Call().facts())
+    result = explain(files, "--curl", "-", given=command)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Allowed: Signed by CN=client, the certificate of 'Shop'\n")
+    told = json.loads(explain(files, "--curl", "-", "--json", given=command).stdout)
+    assert (told["outcome"], told["reason"], told["claims"]["azp"]) == ("allowed", None, CLIENT_ID)
+    assert [step["ok"] for step in told["steps"]] == [True] * len(told["steps"])
+
+
+@pytest.mark.parametrize("line_break", ["", "\n", "\r\n"], ids=["none", "lf", "crlf"])
+def test_jws_of_standard_input(files: list[str], line_break: str) -> None:
+    """The line break that a shell leaves at the end is no part of the JWS; one more is a mistake."""
+    token = Call().token()
+    line = ["--client-id", CLIENT_ID, "--path", "/orders/1"]
+    assert explain(files, *line, "-", given=token + line_break).exit_code == 0
+    assert explain(files, *line, token).exit_code == 0
+    assert "wrapped" in explain(files, *line, "-", given=f"{token[:9]}\n{token[9:]}\n").stdout.splitlines()[0]
+
+
+def test_request_of_the_first_route(files: list[str]) -> None:
+    """Who says no path has one of the first route, and is told so."""
+    result = explain(files, "--client-id", CLIENT_ID, Call().token())
+    assert result.exit_code == 0
+    assert result.stderr == "explain: without --path, the request is taken for GET /orders/x (/orders/{id})\n"
+
+
+def test_url_method_and_header(files: list[str]) -> None:
+    """The parts of a request may be given one by one."""
+    line = ["--client-id", CLIENT_ID, "--url", "https://api.example/orders/1?a=b", "--method", "POST", Call().token()]
+    assert "has no route for the method POST" in explain(files, *line).stdout
+    line = ["--client-id", CLIENT_ID, "--path", "/orders/1", "--header", "Authorization: Bearer " + Call().token()]
+    assert "The JWS is in header Authorization" in explain(files, *line).stdout
+
+
+@pytest.mark.parametrize(
+    ("at", "first"),
+    [
+        pytest.param("2030-03-17T17:46:40Z", "Allowed", id="utc"),
+        pytest.param("2030-03-17T18:46:40+01:00", "Allowed", id="zone"),
+        pytest.param("2030-03-17T17:46:40", "Allowed", id="no-zone-is-utc"),
+        pytest.param("2030-03-20T17:56:40Z", "Rejected (jws_expired): The JWS expired 3 days ago", id="later"),
+        pytest.param("-3d", "Rejected (certificate_not_yet_valid)", id="relative"),
+    ],
+)
+def test_at(files: list[str], at: str, first: str) -> None:
+    """Any time may be asked about."""
+    assert explain(files, "--curl", "-", given=curl_of(Call().facts()), at=at).stdout.startswith(first)
+
+
+def test_now(files: list[str]) -> None:
+    """Without --at it is now; this test is good until 2030."""
+    assert time.time() < NOW - 31 * 86400
+    result = CliRunner().invoke(cli.main, ["explain", *files, "--curl", "-"], input=curl_of(Call().facts()))
+    assert result.stdout.startswith("Rejected (certificate_not_yet_valid)")
+
+
+def test_body(files: list[str], tmp_path: Path) -> None:
+    """A detached JWS needs the body, of the curl command or of a file; without it nothing is decided."""
+    (tmp_path / "body").write_bytes(b'{"a":1}')
+    first, payload, last = material.jws(RSA, payload=b'{"a":1}').split(".")
+    assert payload
+    call = f"curl https://api.example/signed -H 'X-IBM-Client-Id: {CLIENT_ID}' -H 'x-jws: {first}..{last}' "
+    assert explain(files, "--curl", "-", given=call + """-d '{"a":1}'""").exit_code == 0
+    assert "signature_mismatch" in explain(files, "--curl", "-", given=call + """-d '{"a":2}'""").stdout
+    unknown = explain(files, "--curl", "-", given=call + "-d @body")
+    assert unknown.exit_code == 2
+    assert "give it with --body FILE" in unknown.stderr
+    assert explain(files, "--curl", "-", "--body", str(tmp_path / "body"), given=call + "-d @body").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["--at", "tomorrow", "x"], "write 2026-01-31T12:00:00Z", id="time"),
+        pytest.param(["--at", "9" * 30, "x", "--client-id", "a"], "", id="huge-time"),
+        pytest.param(["--curl", "-", "x"], "Give a JWS or --curl, not both.", id="both"),
+        pytest.param(["--url", "http://a/", "--path", "/", "x"], "Give --url or --path, not both.", id="url-and-path"),
+        pytest.param(["--url", "http://[", "x"], "has a URL that cannot be read", id="url"),
+        pytest.param(["--header", "x", "y"], "write 'Name: value'", id="header"),
+        pytest.param(["--curl", "-"], "the curl command does not begin with curl", id="no-curl"),
+        pytest.param(["--curl", "/nowhere"], "No such file", id="no-file"),
+        pytest.param(["--policy", "/nowhere.yaml", "x"], "portal and policy cannot be used", id="no-policy"),
+    ],
+)
+def test_usage(files: list[str], arguments: list[str], words: str) -> None:
+    """Wrong usage is told in a line, and the exit code is 2 (a time that no calendar has is none of it)."""
+    result = explain(files, *arguments, given="wget x")
+    assert result.exit_code == (2 if words else 1)
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("jws", ["\udcff.b.c", "-x", "", "a" * 100_000], ids=["surrogate", "dash", "empty", "long"])
+def test_any_text_is_explained(files: list[str], jws: str) -> None:
+    """Whatever stands in the place of the JWS, there is an account of it."""
+    result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "--", jws)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("Rejected (jws_")
+
+
+# Reading curl commands
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "target", "headers", "body"),
+    [
+        pytest.param("curl http://h/p", "GET", "/p", "Host: h", b"", id="plain"),
+        pytest.param("curl h:8080", "GET", "/", "Host: h:8080", b"", id="no-scheme"),
+        pytest.param("curl -sXPUT 'http://u:p@h/p?q=1#f'", "PUT", "/p?q=1", "Host: h", b"", id="letters-together"),
+        pytest.param("curl -I http://h/", "HEAD", "/", "Host: h", b"", id="head"),
+        pytest.param(
+            "curl --location --request POST 'http://h/p' \\\n  --header 'A: b' \\\n  --data-raw 'x=@y'",
+            "POST", "/p", "Host: h|A: b|Content-Type: application/x-www-form-urlencoded|Content-Length: 4", b"x=@y",
+            id="postman",
+        ),
+        pytest.param(
+            "curl 'http://h/p' -H 'content-type: text/plain' --data-binary $'a\\nb\\u0021\\x41\\'' --compressed",
+            "POST", "/p", "Host: h|content-type: text/plain|Content-Length: 6", b"a\nb!A'", id="browser",
+        ),
+        pytest.param(
+            "curl http://h/p -G -d a=1 --data-urlencode 'b=c d'", "GET", "/p?a=1&b=c+d", "Host: h", b"", id="get"
+        ),
+        pytest.param(
+            "curl --json '{}' http://h", "POST", "/",
+            "Host: h|Accept: application/json|Content-Type: application/json|Content-Length: 2", b"{}", id="json",
+        ),
+        pytest.param(
+            "curl -b 'jwt=a' -u me:secret --oauth2-bearer t -A x -Hhost:g http://h", "GET", "/",
+            "Cookie: jwt=a|Authorization: Basic|Authorization: Bearer t|User-Agent: x|host: g", b"", id="headers",
+        ),
+        pytest.param("curl -d @f http://h", "POST", "/", "Host: h", None, id="file"),
+        pytest.param("curl -F a=b http://h", "POST", "/", "Host: h", None, id="form"),
+        pytest.param("curl -T f http://h/", "PUT", "/", "Host: h", None, id="upload"),
+        pytest.param(
+            "/usr/bin/curl -o out --cacert ca.pem -m 5 --retry 3 -w '%{http_code}' http://h/a | jq .", "GET", "/a",
+            "Host: h", b"", id="options-without-a-part",
+        ),
+    ],
+)  # fmt: skip
+def test_curl(text: str, method: str, target: str, headers: str, body: bytes | None) -> None:
+    """The request that curl sends."""
+    facts, octets = read_curl(text)
+    told = "|".join(f"{name.decode()}: {value.decode()}" for name, value in facts.headers)
+    assert (method, target, headers, body) == (facts.method, facts.target.decode(), told, octets)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "does not begin with curl", id="empty"),
+        pytest.param("curl", "has no URL", id="nothing"),
+        pytest.param("curl 'http://h", "cannot be split into words", id="quote"),
+        pytest.param("curl http://h -H", "ends after -H", id="cut"),
+        pytest.param("curl http://h --next http://i", "several requests", id="next"),
+        pytest.param("curl http://h -H @f", "takes headers from a file", id="headers-of-a-file"),
+        pytest.param('curl ^"http://h^"', "Windows", id="cmd"),
+    ],
+)
+def test_no_curl(text: str, message: str) -> None:
+    """What cannot be read is told, not guessed at."""
+    with pytest.raises(Unfit, match=message):
+        read_curl(text)
