@@ -5,6 +5,7 @@ encoded slashes, backslashes and control characters, `#`, and octets that no URL
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ _PATH: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]++|%[0-9A-Fa-f]{2
 _QUERY: Final = re.compile(rb"[!-\"$-~]*")
 _ESCAPED: Final = re.compile(rb"(?:[^%]++|%[0-9A-Fa-f]{2})*+")
 _LOOSE: Final = re.compile(r"[%;]")
+_SLASHES: Final = re.compile(rb"[/\\]")
 _HIDDEN: Final = re.compile(rb"[\x00-\x1f\x7f/\\]")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -67,17 +69,19 @@ def path_segments(target: bytes) -> tuple[str, ...]:
 def loose_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
     """The segments as the most liberal upstream reads them: ASCII decoded, path parameters and white space cut off.
 
-    Servers decode `%3A` before they look for a handler, and some know path parameters (RFC 3986 section 3.3).
+    Servers decode `%3A` before they look for a handler, some of them twice, so that `%252F` parts two segments; and
+    some know path parameters (RFC 3986 section 3.3).
     """
     if not any(_LOOSE.search(segment) for segment in segments):
         return segments
-    return tuple(_loose(segment) for segment in segments)
+    return tuple(part for segment in segments for part in _loose(segment))
 
 
-def _loose(segment: str) -> str:
-    plain = unquote_to_bytes(segment).partition(b";")[0].strip()
-    # Octets beyond ASCII keep their escape: it is the one spelling in which a request, and a route, can have them.
-    return "".join(chr(octet) if octet < 0x80 else f"%{octet:02X}" for octet in plain)
+def _loose(segment: str) -> Iterator[str]:
+    for part in _SLASHES.split(unquote_to_bytes(unquote_to_bytes(segment))):
+        plain = part.partition(b";")[0].strip()
+        # Octets beyond ASCII keep their escape: it is the one spelling in which a request, and a route, can have them.
+        yield "".join(chr(octet) if octet < 0x80 else f"%{octet:02X}" for octet in plain)
 
 
 def query_values(target: bytes, name: str) -> list[bytes]:
