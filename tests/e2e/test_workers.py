@@ -545,6 +545,8 @@ def test_signal_during_the_start(
                 gate.wait_for_log("listening on")
                 gate.process.terminate()
             code = ends(gate)
+        if "Fatal Python error: init_import_site" in gate.log():
+            continue  # the interpreter itself was still starting: nothing of ours had run
         assert code in ({0, -number} if not workers else {0}), gate.log()
         assert not any(map(is_alive, workers))
         assert "Traceback" not in gate.log(), f"after {moment} s:\n{gate.log()}"
