@@ -22,13 +22,10 @@ from jwsgate.files.loading import load_snapshot
 from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
 from .colors import colored
+from .manual import Manual
 
 __all__ = ["explain_command"]
 
-_EXIT_CODES: Final = (
-    "Exit codes: 0 the request would be allowed, 1 it would be rejected (also where its route is in report mode), "
-    "2 wrong usage, or files that cannot be used."
-)
 _RELATIVE: Final = re.compile(r"([+-])([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLORS: Final = {"allowed": "green", "rejected": "red", "would_reject": "yellow", "awaits_body": "yellow"}
@@ -126,7 +123,19 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     sys.exit(explanation.outcome != "allowed")
 
 
-@click.command("explain", epilog=_EXIT_CODES)
+@click.command(
+    "explain",
+    cls=Manual,
+    examples={
+        'jwsgate explain --portal portal.yaml --policy policy.yaml --client-id ID "$JWS"': "A JWS at hand.",
+        "jwsgate explain --portal portal.yaml --policy policy.yaml --curl call.txt --at -1h": "A call of an hour ago.",
+    },
+    exit_codes={
+        0: "the request would be allowed",
+        1: "it would be rejected, also where its route is in report mode",
+        2: "called wrongly, or files that cannot be used",
+    },
+)
 @click.option(
     "--portal",
     envvar="JWSGATE_PORTAL",
