@@ -199,7 +199,7 @@ def explain_command(
     as_json: bool,
     jws: str | None,
 ) -> None:
-    """Tell step by step why a request is allowed or rejected, and what to do about it.
+    """Tell why a request is allowed or rejected, step by step.
 
     The request is made of --client-id and JWS (- reads standard input), or is that of --curl. The first line
     names the mistake. Signatures, and headers other than the two that the policy names, are never printed.
