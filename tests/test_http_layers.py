@@ -22,7 +22,8 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.test import taddons, tflow
 
 from jwsgate.adapters.gate import JwsGate
-from jwsgate.adapters.http_layers import GateHttp1Server, GateHttpLayer, adopt, http_layer_of
+from jwsgate.adapters.http_connections import GateHttp1Server
+from jwsgate.adapters.http_layers import GateHttpLayer, adopt, http_layer_of
 from jwsgate.core.answers import BACKSIDE
 
 
