@@ -31,7 +31,10 @@ __all__ = ["Selected", "register", "retire", "select"]
 
 _LIST: Final = "application_public_certificates"
 _ENTRY: Final = "application_public_certificate_entry"
-_FLOW: Final = "is written in braces", "write it in lines of its own (block style) first, or edit it by hand"
+_FLOW: Final = (
+    "the application is written in braces",
+    "write it in lines of its own (block style) first, or edit it by hand",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +321,7 @@ class _Lines:
             # The first key of a list item stands behind the dash; a key that is not there means nothing.
             siblings = self._pair(location[:-1])[1].value
             if len(siblings) < 2:
-                raise Unfit("has no other key", "edit the file by hand")
+                raise Unfit("the application has no other key", "edit the file by hand")
             second = siblings[1][0].start_mark
             moved = before + self._lines[second.line][second.column :]
             self._changes.append((line, second.line + 1, [*self._lines[self._end(node, column) : second.line], moved]))
