@@ -11,7 +11,6 @@ Rule 4. No line holds a JWS. What looks like one in the client's method or path 
 import contextlib
 import errno
 import os
-import re
 import select
 import stat
 import sys
@@ -19,8 +18,8 @@ import time
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
+from jwsgate.core.redaction import CUT, redacted
 from jwsgate.files.problems import Unfit
 
 from .records import DecisionRecord
@@ -33,41 +32,12 @@ _MAX_CHARACTERS: Final = (256, 64, 16)
 """Of each text; the next one where a line of mostly escapes would be too long. With the last one none can be."""
 _LOOKS: Final = 4
 _SECONDS_BETWEEN_LOOKS: Final = 0.005
-_CUT: Final = "…"
-_REDACTED: Final = "(JWS removed)"
-_BASE64URL_AND_DOTS: Final = re.compile(r"[A-Za-z0-9_.-]+")
-
-
-def _redact(text: str, *, cut: bool) -> str:
-    """A text without what looks like a compact JWS; where the text was cut, without what may begin one at its end."""
-
-    def redacted(match: re.Match[str]) -> str:
-        run = match[0]
-        start = run.find("eyJ")  # {" in base64url, as every JOSE header begins
-        if start < 0 or (run.count(".", start) < 2 and not (cut and match.end() == len(text))):
-            return run
-        return run[:start] + _REDACTED
-
-    return _BASE64URL_AND_DOTS.sub(redacted, text)
-
-
-def _client_text(text: str, characters: int) -> str:
-    """What the client wrote, at most so many characters of it, quoted. It costs the same however long the text is."""
-    cut = len(text) > characters
-    kept = text[:characters] if cut else text
-    if "%" in kept:
-        plain = unquote_to_bytes(kept.encode("utf-8", "replace")).decode("latin-1")
-        if _redact(plain, cut=cut) != plain:
-            return quoted(_REDACTED)
-    if "eyJ" in kept:
-        kept = _redact(kept, cut=cut)
-    return quoted(kept + _CUT if cut else kept)
 
 
 def _text(text: str | None, characters: int) -> str:
     if text is None:
         return "null"
-    return quoted(text if len(text) <= characters else text[:characters] + _CUT)
+    return quoted(text if len(text) <= characters else text[:characters] + CUT)
 
 
 class AuditLog:
@@ -209,8 +179,8 @@ class AuditLog:
             f',"thumbprint":{_text(record.thumbprint, n)}'
             f',"alg":{_text(record.alg, n)}'
             f',"duration_us":{round(record.duration * 1_000_000)}'
-            f',"method":{_client_text(record.method, n)}'
-            f',"path":{_client_text(record.path, n)}'
+            f',"method":{quoted(redacted(record.method, n))}'
+            f',"path":{quoted(redacted(record.path, n))}'
             f',"peer":{_text(record.peer, n)}'
             f',"trace_id":{_text(record.trace_id, n)}'
             f',"cached":{"true" if record.cached else "false"}}}\n'

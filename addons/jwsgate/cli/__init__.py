@@ -4,6 +4,7 @@ import click
 
 from jwsgate import __version__
 
+from .check import check_command
 from .explain import explain_command
 from .lint import lint_command
 from .policy import policy_group
@@ -20,5 +21,5 @@ def main() -> None:
     """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
 
 
-for _command in (run_command, explain_command, lint_command, policy_group, portal_group, schema_command):
+for _command in (run_command, check_command, explain_command, lint_command, policy_group, portal_group, schema_command):
     main.add_command(_command)

@@ -11,6 +11,7 @@ from jwsgate.files.lint_formats import FORMATS
 from jwsgate.files.policy_tests import run_policy_tests
 
 from .manual import Manual
+from .options import policy_option, portal_option
 
 __all__ = ["lint_command"]
 
@@ -32,23 +33,8 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
     },
     exit_codes={0: "nothing to tell", 1: "findings, as --fail-on has it", 2: "called wrongly"},
 )
-@click.option(
-    "--portal",
-    envvar="JWSGATE_PORTAL",
-    show_envvar=True,
-    metavar="PATH",
-    help="Portal export: a file, or a folder of them.",
-)
-@click.option(
-    "--policy",
-    "policies",
-    envvar="JWSGATE_POLICY",
-    show_envvar=True,
-    metavar="PATH",
-    type=click.Path(),
-    multiple=True,
-    help="Policy file, or API definition of API Connect; may be given more than once.",
-)
+@portal_option
+@policy_option
 @click.option(
     "--expires-within",
     envvar="JWSGATE_EXPIRES_WITHIN",

@@ -128,6 +128,14 @@ class PathPattern:
                 raise PatternError(f"has the segment {part!r}, which is neither plain text nor one {{template}}")
         return cls(tuple(segments), prefix)
 
+    def matches(self, segments: tuple[str, ...]) -> bool:
+        """Whether the normalised segments of a path fit."""
+        count = len(self.segments)
+        if len(segments) < count or (len(segments) > count and not self.prefix):
+            return False
+        pairs = zip(segments, self.segments, strict=False)
+        return all(segment == wanted if wanted is not None else segment != "" for segment, wanted in pairs)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:

@@ -10,7 +10,7 @@ from jwsgate.core.reasons import Reason
 from .problems import Unfit
 from .shapes import Algorithm, Shape
 
-__all__ = ["CaseRequestShape", "CaseShape", "SignedShape"]
+__all__ = ["CaseRequestShape", "CaseShape", "Expected", "SignedShape"]
 
 
 def _moment(text: str) -> str:
@@ -28,6 +28,9 @@ def _expected(text: str) -> str:
     if text in {"allowed", *Reason} or (word == "would_reject" and reason in {*Reason}):
         return text
     raise Unfit("is no decision", "write allowed, a reason of the README's table, or would_reject and a reason")
+
+
+Expected = Annotated[str, AfterValidator(_expected)]
 
 
 class CaseRequestShape(Shape):
@@ -81,7 +84,7 @@ class CaseShape(Shape):
     """A JWS as it is to be sent."""
     at: Annotated[str, AfterValidator(_moment)] = "2026-01-31T12:00:00Z"
     """Time of the request."""
-    expect: Annotated[str, AfterValidator(_expected)]
+    expect: Expected
     """allowed, a reason, or would_reject and a reason."""
     route: Annotated[str, Field(min_length=1)] | None = None
     """Name of the route that the request must have."""

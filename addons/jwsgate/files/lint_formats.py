@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePath
 from typing import Any, Final
 
-from jwsgate import __version__
-
+from .annotations import Annotation, github, sarif
 from .lint import RULES, LintFinding
 from .problems import printable
 
@@ -53,61 +51,26 @@ def _message(finding: LintFinding) -> str:
     return f"{finding.problem.path}{about}: {finding.problem.message} ({finding.problem.remedy})"
 
 
-def _uri(file: str) -> str:
-    path = Path(file).absolute()
-    here = Path.cwd()
-    return PurePath(path.relative_to(here)).as_posix() if path.is_relative_to(here) else path.as_uri()
+def _annotations(findings: Sequence[LintFinding]) -> list[Annotation]:
+    return [
+        Annotation(
+            finding.rule.name,
+            finding.rule.level,
+            finding.problem.file,
+            finding.problem.line,
+            finding.problem.column,
+            _message(finding),
+        )
+        for finding in findings
+    ]
 
 
 def _sarif(findings: Sequence[LintFinding]) -> str:
-    rules = [
-        {
-            "id": rule.name,
-            "shortDescription": {"text": rule.about},
-            "defaultConfiguration": {"level": rule.level},
-        }
-        for rule in RULES.values()
-    ]
-    results = []
-    for finding in findings:
-        problem = finding.problem
-        place: dict[str, Any] = {"artifactLocation": {"uri": _uri(problem.file)}}
-        if problem.line:
-            place["region"] = {"startLine": problem.line, "startColumn": problem.column}
-        results.append(
-            {
-                "ruleId": finding.rule.name,
-                "level": finding.rule.level,
-                "message": {"text": _message(finding)},
-                "locations": [{"physicalLocation": place}],
-            }
-        )
-    driver = {"name": "jwsgate", "version": __version__, "rules": rules}
-    whole = {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
-    }
-    return json.dumps(whole, indent=2) + "\n"
-
-
-def _escaped(text: str, more: str = "") -> str:
-    # Workflow commands: data escapes %, CR and LF, properties : and , as well.
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
+    return sarif(_annotations(findings), ((rule.name, rule.level, rule.about) for rule in RULES.values()))
 
 
 def _github(findings: Sequence[LintFinding]) -> str:
-    lines = []
-    for finding in findings:
-        problem = finding.problem
-        place = f",line={problem.line},col={problem.column}" if problem.line else ""
-        file, title = _escaped(problem.file, ":,"), f"jwsgate {finding.rule.name}"
-        lines.append(
-            f"::{finding.rule.level} file={file}{place},title={title}::{_escaped(printable(_message(finding)))}"
-        )
-    return "".join(f"{line}\n" for line in lines)
+    return github(_annotations(findings))
 
 
 FORMATS: Final[dict[str, Callable[[Sequence[LintFinding]], str]]] = {

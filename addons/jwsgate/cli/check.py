@@ -1,0 +1,153 @@
+"""`jwsgate check`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from jwsgate.core.decision import Allowed, Rejected
+from jwsgate.core.recorded import RecordedGate, RecordedRequest
+from jwsgate.core.redaction import redacted
+from jwsgate.files.expectations import read_expectations
+from jwsgate.files.loading import load_snapshot
+from jwsgate.files.problems import ProblemsFound, Unfit, printable
+from jwsgate.files.report_files import STANDARD_OUTPUT, prepare_targets, write_reports
+from jwsgate.files.report_formats import FORMATS
+from jwsgate.files.tally import DecidedRequest, FailOn, Tally
+
+from .options import expect_option, fail_on_option, policy_option, portal_option, report_option
+
+__all__ = ["check_command"]
+
+_LONG_OCTETS: Final = 1 << 20
+_STEP: Final = 100
+_MAX_CHARACTERS: Final = 256
+_EXIT_CODES: Final = "Exit codes: 0 all as expected, 1 findings, or files that cannot be used, 2 wrong usage."
+
+
+@contextmanager
+def _progress(recording: Any) -> Iterator[Any]:
+    """Called after each request; shows a bar for a long file on a terminal, and nothing else anywhere."""
+    bar: Any = None
+    count = 0
+
+    def step() -> None:
+        nonlocal bar, count
+        count += 1
+        if count % _STEP:
+            return
+        if bar is None and recording.size >= _LONG_OCTETS and sys.stderr.isatty():
+            bar = click.progressbar(length=recording.size, label=recording.path.name, file=sys.stderr)
+            bar.__enter__()
+        if bar is not None:
+            bar.update(recording.position - bar.pos)
+
+    try:
+        yield step
+    finally:
+        if bar is not None:
+            bar.update(recording.size - bar.pos)
+            bar.__exit__(None, None, None)
+
+
+def _told(path: Path, request: RecordedRequest, decision: Allowed | Rejected) -> tuple[DecidedRequest, str]:
+    """The decision for the tally, and the path as it was sent."""
+    rejected = decision if isinstance(decision, Rejected) else decision.would_reject
+    sent = request.facts.target.partition(b"?")[0].decode("latin-1")
+    told = DecidedRequest(
+        f"{path}: {request.place}",
+        str(path),
+        request.time,
+        redacted(request.facts.method, _MAX_CHARACTERS),
+        redacted(sent, _MAX_CHARACTERS),
+        None if rejected is None else rejected.reason,
+        rejected is not None and not isinstance(decision, Rejected),
+        "" if rejected is None else rejected.detail,
+        decision.route.name if decision.route else None,
+        decision.client_id,
+        decision.application.name if decision.application else None,
+    )
+    return told, sent
+
+
+class _Checker:
+    """Decides recordings, one after the other, with one gate."""
+
+    def __init__(self, portal: Path, policies: list[Path], tally: Tally) -> None:
+        self._files = portal, policies
+        self._tally = tally
+        self._gate: RecordedGate | None = None
+
+    def _gate_at(self, now: float) -> RecordedGate:
+        if self._gate is None:
+            # Chains of certificates are judged by the time of the recording, as all else.
+            self._gate = RecordedGate(load_snapshot(*self._files, now))
+        return self._gate
+
+    def check(self, path: Path) -> None:
+        """Decide all requests of a file; raises `ProblemsFound` for a portal or policy that cannot be used."""
+        from jwsgate.adapters.flow_files import Recording  # noqa: PLC0415 - mitmproxy is slow to import
+
+        recording = Recording(path)
+        try:
+            with _progress(recording) as step:
+                for request in recording:
+                    self._tally.add(*_told(path, request, self._gate_at(request.time).decide(request)))
+                    step()
+        except Unfit as error:
+            self._tally.fail("recording-damaged", str(path), f"{path}: {error} ({error.remedy})")
+        if recording.others:
+            click.echo(f"{path}: {recording.others} flows are no HTTP requests, and were passed over", err=True)
+
+    def load(self) -> None:
+        """Have portal and policies told even where there was no request."""
+        # Nothing is decided by this clock.
+        self._gate_at(time.time())  # noqa: TID251 - see above
+
+
+@click.command("check", epilog=_EXIT_CODES)
+@portal_option
+@policy_option
+@expect_option
+@fail_on_option("reject")
+@report_option
+@click.argument("flows", nargs=-1, required=True, type=click.Path())
+def check_command(
+    portal: str | None,
+    policies: tuple[str, ...],
+    expect: str | None,
+    fail_on: FailOn,
+    reports: tuple[str, ...],
+    flows: tuple[str, ...],
+) -> None:
+    """Decide recorded requests as the gate would have done when they were sent.
+
+    FLOWS are files that mitmproxy saved (mitmdump -w), or HAR files of browsers. What only the connection knows is left
+    out: how a message was framed, and the limits for headers and their time.
+    """
+    for name, value in (("--portal", portal), ("--policy", any(policies))):
+        if not value:
+            raise click.UsageError(f"Missing option '{name}'.")
+    try:
+        expectations = read_expectations(Path(expect)) if expect else ()
+        targets = prepare_targets(reports)
+        tally = Tally(fail_on, expectations, flows[0])
+        checker = _Checker(Path(portal or ""), [Path(name) for name in policies if name], tally)
+        for name in flows:
+            checker.check(Path(name))
+        checker.load()
+    except ProblemsFound as error:
+        raise click.ClickException(f"the files cannot be used:\n{error}") from None
+    except Unfit as error:
+        raise click.ClickException(printable(f"{error} ({error.remedy})")) from None
+    report = tally.report()
+    if all(path != STANDARD_OUTPUT for _, path in targets):
+        click.echo(FORMATS["text"](report), nl=False)
+    faults = write_reports(report, targets)
+    for fault in faults:
+        click.echo(f"jwsgate: {fault}", err=True)
+    sys.exit(1 if faults or report.findings else 0)
