@@ -339,7 +339,7 @@ def test_bad_upstream(settings: list[RunSettings], value: str) -> None:
         pytest.param(["--upstrem", "http://a"], "upstream", id="misspelled-option"),
         pytest.param(["--ui", "gtk"], "'gtk'", id="unknown-choice"),
         pytest.param(["--upstream"], "requires an argument", id="no-value"),
-        pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
+        pytest.param(["no-such-program"], "no command 'no-such-program'", id="extra-argument"),
     ],
 )
 def test_usage_errors(settings: list[RunSettings], arguments: Sequence[str], text: str) -> None:
@@ -619,3 +619,38 @@ def test_bad_tls_certificate_of_a_process(folder: Path, content: str | None) -> 
     assert running.returncode == 1
     assert "gate.pem" in output
     assert "Traceback" not in output
+
+
+# A command beside the gate, and reports
+
+
+def test_command(settings: list[RunSettings]) -> None:
+    """All after -- is the command's, and rejections then are findings."""
+    assert run("--report", "junit.xml", "--", "sh", "-c", "true", "--ui", "web").exit_code == 0
+    assert settings[0].command == ("sh", "-c", "true", "--ui", "web")
+    assert (settings[0].reports, settings[0].fail_on, settings[0].ui) == (("junit.xml",), "reject", "none")
+
+
+def test_reports_from_the_environment(settings: list[RunSettings]) -> None:
+    """Several stand on lines of their own; without a command, findings have to be asked for."""
+    env = {"JWSGATE_REPORT": "a b.xml\ngithub=-\n", "JWSGATE_EXPECT": "e.yaml"}
+    assert run(env=env).exit_code == 0
+    assert (settings[0].reports, settings[0].expect, settings[0].fail_on) == (("a b.xml", "github=-"), "e.yaml", "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        pytest.param(["--workers", "2", "--", "true"], "--workers is for production", id="workers-command"),
+        pytest.param(["--workers", "2", "--report", "a.xml"], "--workers is for production", id="workers-report"),
+        pytest.param(["--workers", "2", "--expect", "a.yaml"], "--workers is for production", id="workers-expect"),
+        pytest.param(["--workers", "2", "--fail-on", "reject"], "--workers is for production", id="workers-fail-on"),
+        pytest.param(["--ui", "console", "--", "true"], "both want the terminal", id="console"),
+        pytest.param(["--report", "a.pdf"], "does not tell the format", id="format"),
+        pytest.param(["--", "no-such-program"], "no command 'no-such-program'", id="no-command"),
+    ],
+)
+def test_command_usage(settings: list[RunSettings], arguments: Sequence[str], text: str) -> None:
+    """What cannot be had together is refused by its name."""
+    result = run(*arguments)
+    assert (result.exit_code, text in result.output, settings) == (2, True, []), result.output

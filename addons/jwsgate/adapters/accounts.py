@@ -10,6 +10,7 @@ from .decision_log import REJECTION_LEVELS, DecisionLog
 from .metrics import Metrics
 from .random_pool import random_hex
 from .records import DecisionRecord, RecordSink
+from .report import Reporter
 
 __all__ = ["Accounts", "new_transaction_id"]
 
@@ -59,6 +60,7 @@ class Accounts:
         self.log: RecordSink = DecisionLog()
         self.audit: AuditLog | None = None
         self.metrics: Metrics | None = None
+        self.report = Reporter()
         self._audit_path = ""
 
     def configure(self, audit_path: str, rejection_level: str) -> None:
@@ -77,7 +79,7 @@ class Accounts:
     def wants(self, decision: Allowed | Rejected) -> bool:
         """Whether anybody is to be told: the log leaves out what is allowed."""
         is_plain = isinstance(decision, Allowed) and decision.would_reject is None
-        return not is_plain or self.audit is not None or self.metrics is not None
+        return not is_plain or self.audit is not None or self.metrics is not None or self.report.is_wanted
 
     def decided(
         self,
@@ -124,5 +126,6 @@ class Accounts:
 
     def _count(self, record: DecisionRecord) -> None:
         self.log.record(record)
+        self.report.record(record)
         if self.metrics is not None:
             self.metrics.record(record)

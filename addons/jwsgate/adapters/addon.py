@@ -1,10 +1,12 @@
 """What `addons/jws_gate.py` hands to mitmproxy."""
 
 import logging
+import sys
 from typing import Final
 
 from mitmproxy import exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.hooks import DoneHook
 
 from .seal import install
 
@@ -20,6 +22,13 @@ class _ScriptEntry:
 
     def load(self, loader: Loader) -> None:
         gate = install(loader.master)
+
+        def end_with_findings() -> None:
+            if gate.accounts.report.failed:
+                sys.exit(1)
+
+        # The script's part of the chain may be gone by then, and whoever ends the chain must come after all others.
+        loader.master.addons.last[DoneHook.name] = end_with_findings
         try:
             gate.start()
         except exceptions.OptionsError as error:

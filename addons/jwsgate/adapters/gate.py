@@ -219,6 +219,7 @@ class JwsGate:
 
     def done(self) -> None:
         self.reloader.stop()
+        self.accounts.report.finish()
 
     def _reloaded(self, outcome: Outcome) -> None:
         if self.accounts.metrics is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mitmproxy import certs, exceptions, master, options
+from mitmproxy import certs, exceptions, log, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, termlog, tlsconfig
+from mitmproxy.utils import vt_codes
 
 from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
 
 from .admin import AdminServer
+from .command import Command, command_environment
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
 from .event_loop import new_event_loop
@@ -55,6 +58,14 @@ class RunSettings:
     watch: bool = True
     """Whether changed files are taken up without being asked to."""
     mitmproxy_options: Sequence[str] = field(default_factory=tuple)
+    reports: Sequence[str] = ()
+    """Reports to write at the end, by ending or as `FORMAT=PATH`."""
+    expect: str = ""
+    """File of expectations."""
+    fail_on: str = "none"
+    """Which requests make the exit code 1."""
+    command: Sequence[str] = ()
+    """A command to run beside the gate, which ends with it."""
 
 
 class _Log(termlog.TermLogHandler):
@@ -96,10 +107,13 @@ class _Announcer:
 
     name = "jwsgate-announcer"
 
-    def __init__(self, the_master: Any, settings: RunSettings, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, the_master: Any, settings: RunSettings, lifecycle: Lifecycle, command: Command | None = None
+    ) -> None:
         self._master = the_master
         self._settings = settings
         self._lifecycle = lifecycle
+        self._command = command
 
     def running(self) -> None:
         server = self._master.addons.get("proxyserver")
@@ -108,6 +122,15 @@ class _Announcer:
             address = address_text(each)
             self._lifecycle.announce(f"jwsgate: listening on {address} ({spoken}) for {self._settings.upstream}")
         self._lifecycle.running()
+        if self._command is not None:
+            self._command.start(self._environment(*server.listen_addrs()[0][:2]))
+
+    def _environment(self, host: str, port: int) -> dict[str, str]:
+        ca_file = self._settings.tls_certificate
+        if ca_file is None:
+            ca_file = str(Path(self._master.options.confdir).expanduser() / f"{options.CONF_BASENAME}-ca-cert.pem")
+        https = self._master.options.jwsgate_tls_only
+        return command_environment(os.environ, host, port, https=https, ca_file=ca_file)
 
 
 def _master_class(ui: str) -> type[master.Master]:
@@ -179,6 +202,9 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
         jwsgate_rejection_log_level=settings.rejection_log_level,
         jwsgate_tls_cert=settings.tls_certificate or "",
         jwsgate_tls_only=settings.tls_only,
+        jwsgate_report=list(settings.reports),
+        jwsgate_expect=settings.expect,
+        jwsgate_fail_on=settings.fail_on,
         # One watches for all: its supervisor has the others follow.
         jwsgate_watch=settings.watch and (link is None or link.number == 0),
     )
@@ -209,6 +235,10 @@ async def _serve(settings: RunSettings) -> int:
     opts = options.Options()
     try:
         the_master: Any = _master_class(settings.ui)(opts)
+        if settings.command and the_master._termlog_addon is not None:
+            handler = the_master._termlog_addon.logger
+            handler.file = sys.stderr  # standard output is the command's
+            handler.formatter = log.MitmFormatter(vt_codes.ensure_supported(sys.stderr))
         gate = _apply(opts, the_master, settings, link)
         if isinstance(the_master, SidecarMaster):
             _take_sockets(the_master, settings, link)
@@ -217,11 +247,19 @@ async def _serve(settings: RunSettings) -> int:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
     lifecycle = Lifecycle(the_master, gate, settings.drain_seconds, link)
-    the_master.addons.add(_Announcer(the_master, settings, lifecycle))
+    command = Command(settings.command, settings.drain_seconds, lifecycle.stop) if settings.command else None
+    the_master.addons.add(_Announcer(the_master, settings, lifecycle, command))
     with lifecycle.listening():
+        if command is not None:
+            command.listen()
         async with _admin(settings, gate, lifecycle, admin_sockets, link):
-            await the_master.run()
-    return 0
+            try:
+                await the_master.run()
+            finally:
+                if command is not None:
+                    await command.end()
+    # What the command says of itself comes first: its tests have failed, whatever the gate saw.
+    return (command.code if command is not None else 0) or int(gate.accounts.report.failed)
 
 
 def _take_sockets(the_master: SidecarMaster, settings: RunSettings, link: WorkerLink | None) -> None:
@@ -268,7 +306,8 @@ async def _admin(
 def run(settings: RunSettings) -> int:
     """Run the gate until SIGINT or SIGTERM. Returns the exit code.
 
-    0: ended as asked. 1: could not start. 3: something that it cannot run without broke.
+    0: ended as asked. 1: could not start, or findings. 3: something that it cannot run without broke. With a command,
+    its own exit code where that is not 0.
     """
     try:
         return asyncio.run(_serve(settings), loop_factory=new_event_loop if settings.ui == "none" else None)

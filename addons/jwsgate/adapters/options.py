@@ -6,7 +6,8 @@ from typing import Any
 from mitmproxy import exceptions
 from mitmproxy.addonmanager import Loader
 
-from jwsgate.files.problems import Unfit
+from jwsgate.files.problems import ProblemsFound, Unfit
+from jwsgate.files.tally import FAIL_ON
 
 from .accounts import Accounts
 from .decision_log import REJECTION_LEVELS
@@ -35,6 +36,9 @@ def add_options(loader: Loader) -> None:
         "Log level of rejections; off leaves them out.",
         choices=list(REJECTION_LEVELS),
     )
+    loader.add_option("jwsgate_report", Sequence[str], [], "Reports to write at the end, by ending or as FORMAT=PATH.")
+    loader.add_option("jwsgate_expect", str, "", "File with what is expected to be decided.")
+    loader.add_option("jwsgate_fail_on", str, "none", "Requests for which the exit code is 1.", choices=list(FAIL_ON))
 
 
 def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
@@ -45,6 +49,13 @@ def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
     """
     if found := unsafe_options(options):
         raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
+    policies, expect, fail_on = options.jwsgate_policy, options.jwsgate_expect, options.jwsgate_fail_on
+    try:
+        accounts.report.configure(options.jwsgate_report, expect, fail_on, policies[0] if policies else "")
+    except ProblemsFound as error:
+        raise exceptions.OptionsError(f"jwsgate_expect: {error}") from None
+    except Unfit as error:
+        raise exceptions.OptionsError(f"jwsgate_report: {error} ({error.remedy})") from None
     try:
         state.configure(options.jwsgate_portal, options.jwsgate_policy, options.jwsgate_replay_store)
         accounts.configure(options.jwsgate_audit, options.jwsgate_rejection_log_level)

@@ -3,17 +3,13 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
-
-from mitmproxy import exceptions
-from mitmproxy.addonmanager import Loader
+from typing import Final
 
 from jwsgate.core.redaction import redacted
 from jwsgate.files.expectations import read_expectations
-from jwsgate.files.problems import ProblemsFound, Unfit
 from jwsgate.files.report_files import prepare_targets, write_reports
 from jwsgate.files.report_formats import summary
-from jwsgate.files.tally import FAIL_ON, DecidedRequest, Tally
+from jwsgate.files.tally import DecidedRequest, FailOn, Tally
 
 from .records import DecisionRecord
 
@@ -31,48 +27,28 @@ class Reporter:
     def __init__(self) -> None:
         self._tally: Tally | None = None
         self._targets: list[tuple[str, str]] = []
-        self._options: tuple[object, ...] = ()
+        self._chosen: tuple[tuple[str, ...], str, str] = (), "", "none"
         self._file = ""
         self._number = 0
+        self.is_wanted = False
+        """Whether decisions are to be recorded."""
         self.failed = False
         """Whether there were findings, once it has finished."""
 
-    def add_options(self, loader: Loader) -> None:
-        """Tell mitmproxy of the options read here."""
-        loader.add_option(
-            "jwsgate_report", Sequence[str], [], "Reports to write at the end, by ending or as FORMAT=PATH."
-        )
-        loader.add_option("jwsgate_expect", str, "", "File with what is expected to be decided.")
-        loader.add_option(
-            "jwsgate_fail_on", str, "none", "Decisions for which the exit code is 1.", choices=list(FAIL_ON)
-        )
-
-    def configure(self, options: Any) -> None:
-        """Take up the options.
+    def configure(self, reports: Sequence[str], expect: str, fail_on: FailOn, file: str) -> None:
+        """Begin, when something is wanted that was not before; `file` is what annotations of requests point to.
 
         Raises:
-            mitmproxy.exceptions.OptionsError: when they cannot be used; nothing has changed then.
+            ProblemsFound: when the expectations cannot be used; nothing has changed then.
+            Unfit: when a report cannot be written; likewise.
         """
-        expect, fail_on, reports = options.jwsgate_expect, options.jwsgate_fail_on, tuple(options.jwsgate_report)
-        if (chosen := (expect, fail_on, reports)) == self._options:
+        if (chosen := (tuple(reports), expect, fail_on)) == self._chosen:
             return
-        try:
-            expectations = read_expectations(Path(expect)) if expect else ()
-            targets = prepare_targets(reports)
-        except ProblemsFound as error:
-            raise exceptions.OptionsError(f"jwsgate_expect: {error}") from None
-        except Unfit as error:
-            raise exceptions.OptionsError(f"jwsgate_report: {error} ({error.remedy})") from None
-        self._options, self._targets = chosen, targets
-        policies = options.jwsgate_policy
-        self._file = policies[0] if policies else ""
-        wanted = bool(expectations or targets or fail_on != "none")
-        self._tally = Tally(fail_on, expectations, self._file) if wanted else None
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether decisions are to be recorded."""
-        return self._tally is not None
+        expectations = read_expectations(Path(expect)) if expect else ()
+        self._targets = prepare_targets(reports)
+        self._chosen, self._file = chosen, file
+        self.is_wanted = bool(expectations or reports or fail_on != "none")
+        self._tally = Tally(fail_on, expectations, file) if self.is_wanted else None
 
     def record(self, record: DecisionRecord) -> None:
         """Count a decision in."""

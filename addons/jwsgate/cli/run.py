@@ -1,6 +1,7 @@
 """`jwsgate run`. Every option can also come from the environment, as JWSGATE_ and its name."""
 
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -10,13 +11,17 @@ import click
 from jwsgate.adapters.supervisor import supervise, usable_cores
 from jwsgate.adapters.worker import has_supervisor
 
+from .options import LinesParameter, expect_option, fail_on_option, report_option
+
 __all__ = ["run_command"]
 
 _MAX_WORKERS: Final = 1024
 _EXIT_CODES: Final = (
-    "Exit codes: 0 ended as asked (SIGTERM, SIGINT), 1 could not start (files, options, port), 2 wrong usage, "
-    "3 something it cannot run without broke, such as workers that keep dying. SIGTERM and SIGINT let requests in "
-    "flight finish, a second one ends at once; SIGHUP reads the files anew, SIGUSR1 only opens the audit file anew."
+    "Exit codes: 0 ended as asked (SIGTERM, SIGINT), 1 could not start (files, options, port) or findings (--fail-on, "
+    "--expect), 2 wrong usage, 3 something it cannot run without broke, such as workers that keep dying; with a "
+    "COMMAND, its own exit code where that is not 0. SIGTERM and SIGINT let requests in flight finish, a second one "
+    "ends at once; a COMMAND is sent them first, and killed by the second. SIGHUP reads the files anew, SIGUSR1 only "
+    "opens the audit file anew."
 )
 
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
@@ -57,8 +62,8 @@ class _Workers(click.ParamType[int]):
         return int(text)
 
 
-class _MitmproxyOption(click.ParamType[str]):
-    """NAME=VALUE; several in one environment variable stand on lines of their own, as a value may hold spaces."""
+class _MitmproxyOption(LinesParameter):
+    """NAME=VALUE."""
 
     name = "NAME=VALUE"
 
@@ -67,11 +72,8 @@ class _MitmproxyOption(click.ParamType[str]):
             self.fail("write NAME=VALUE", parameter, context)
         return value
 
-    def split_envvar_value(self, rv: str) -> list[str]:
-        return [line for line in rv.splitlines() if line.strip()]
 
-
-@click.command("run", epilog=_EXIT_CODES)
+@click.command("run", epilog=_EXIT_CODES, context_settings={"allow_interspersed_args": False})
 @click.option(
     "--upstream",
     envvar="JWSGATE_UPSTREAM",
@@ -210,6 +212,9 @@ class _MitmproxyOption(click.ParamType[str]):
     multiple=True,
     help="A mitmproxy option; may be given more than once.",
 )
+@report_option
+@expect_option
+@fail_on_option(None)
 @click.option(
     "--demo",
     envvar="JWSGATE_DEMO",
@@ -217,6 +222,7 @@ class _MitmproxyOption(click.ParamType[str]):
     is_flag=True,
     help="Run the demo of the project's folder: its portal, policy and an echo upstream.",
 )
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENTS]...]")
 def run_command(
     upstream: str | None,
     listen: tuple[str, int],
@@ -234,9 +240,18 @@ def run_command(
     workers: int,
     drain_seconds: int,
     mitmproxy_options: tuple[str, ...],
+    reports: tuple[str, ...],
+    expect: str | None,
+    fail_on: str | None,
     demo: bool,
+    command: tuple[str, ...],
 ) -> None:
-    """Run the gate in front of an upstream."""
+    """Run the gate in front of an upstream.
+
+    With a COMMAND, such as the tests of a client: the gate starts, the command runs with JWSGATE_URL set to the URL of
+    the gate, and the gate ends with it. Its log then goes to stderr. Port 0 in --listen is a free one.
+    """
+    _check_command(command, ui, workers > 1 and bool(reports or expect or (fail_on or "none") != "none" or command))
     if workers > 1 and not has_supervisor():
         if demo or ui != "none":
             raise click.UsageError("--workers is for production; --ui and --demo run a single process.")
@@ -262,6 +277,10 @@ def run_command(
         rejection_log_level=rejection_log_level,
         drain_seconds=drain_seconds,
         mitmproxy_options=mitmproxy_options,
+        reports=reports,
+        expect=expect or "",
+        fail_on=fail_on or ("reject" if command else "none"),
+        command=command,
     )
     if demo:
         from jwsgate.demo import demo_settings  # noqa: PLC0415 - it imports the launcher
@@ -272,6 +291,18 @@ def run_command(
             raise click.ClickException(f"the demo cannot start: {error}") from None
     _require(settings.upstream, settings.portal, settings.policies)
     sys.exit(run(settings))
+
+
+def _check_command(command: Sequence[str], ui: str, needs_one_process: bool) -> None:
+    if needs_one_process:
+        raise click.UsageError(
+            "--workers is for production; a COMMAND, --report, --expect and --fail-on need one process."
+        )
+    if command and ui == "console":
+        raise click.UsageError("--ui console and a COMMAND both want the terminal; use --ui web.")
+    if command and shutil.which(command[0]) is None:
+        message = f"there is no command {command[0]!r} to run beside the gate; options come before it, after them --."
+        raise click.UsageError(message)
 
 
 def _require(upstream: str | None, portal: str | None, policies: Sequence[str]) -> None:
