@@ -19,6 +19,7 @@ from jwsgate.files.report_files import STANDARD_OUTPUT, prepare_targets, write_r
 from jwsgate.files.report_formats import FORMATS
 from jwsgate.files.tally import DecidedRequest, FailOn, Tally
 
+from .manual import Manual
 from .options import expect_option, fail_on_option, policy_option, portal_option, report_option
 
 __all__ = ["check_command"]
@@ -26,7 +27,6 @@ __all__ = ["check_command"]
 _LONG_OCTETS: Final = 1 << 20
 _STEP: Final = 100
 _MAX_CHARACTERS: Final = 256
-_EXIT_CODES: Final = "Exit codes: 0 all as expected, 1 findings, or files that cannot be used, 2 wrong usage."
 
 
 @contextmanager
@@ -109,7 +109,15 @@ class _Checker:
         self._gate_at(time.time())  # noqa: TID251 - see above
 
 
-@click.command("check", epilog=_EXIT_CODES)
+@click.command(
+    "check",
+    cls=Manual,
+    examples={
+        "jwsgate check flows.mitm --portal portal.yaml --policy policy.yaml": "What the gate would have decided.",
+        "jwsgate check browser.har --portal p.yaml --policy q.yaml --report junit.xml": "With a report for CI servers.",
+    },
+    exit_codes={0: "all as expected", 1: "findings, or files that cannot be used", 2: "called wrongly"},
+)
 @portal_option
 @policy_option
 @expect_option
@@ -124,7 +132,7 @@ def check_command(
     reports: tuple[str, ...],
     flows: tuple[str, ...],
 ) -> None:
-    """Decide recorded requests as the gate would have done when they were sent.
+    """Decide recorded requests as of when they were sent.
 
     FLOWS are files that mitmproxy saved (mitmdump -w), or HAR files of browsers. What only the connection knows is left
     out: how a message was framed, and the limits for headers and their time.

@@ -30,5 +30,5 @@ _KINDS: Final[dict[str, type[BaseModel]]] = {
 )
 @click.argument("kind", type=click.Choice(list(_KINDS)))
 def schema_command(kind: str) -> None:
-    """Print the JSON Schema of portal exports, policies or expectations."""
+    """Print the JSON Schema of a file format."""
     click.echo(json.dumps(schema_of(_KINDS[kind]), indent=2))
