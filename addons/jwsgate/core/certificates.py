@@ -31,6 +31,7 @@ __all__ = [
     "outline",
     "read_certificate",
     "registered_certificate",
+    "signing_key",
 ]
 
 Thumbprint = NewType("Thumbprint", str)
@@ -253,19 +254,29 @@ def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertif
     return registered_certificate(check_certificate(text), keep_chain=keep_chain)
 
 
-def load_private_key(pem: bytes) -> VerificationKey:
-    """Read an unencrypted PEM private key for signing; the same demands hold as on registered keys.
+def signing_key(key: object) -> VerificationKey:
+    """A private key of `cryptography` for signing; the same demands hold as on registered keys.
 
     Raises:
         CertificateError: when it cannot be used.
     """
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
-        public = verification_key(key.public_key())
-        signer = JWK.from_pyca(cast(rsa.RSAPrivateKey, key))  # or one of the kinds that verification_key takes
+        public = verification_key(cast(rsa.RSAPrivateKey, key).public_key())
+        return replace(public, jwk=JWK.from_pyca(cast(rsa.RSAPrivateKey, key)))  # or one of the kinds that it takes
     except PublicKeyError as error:
         raise CertificateError(str(error), error.remedy) from None
+
+
+def load_private_key(pem: bytes) -> VerificationKey:
+    """Read an unencrypted PEM private key for signing.
+
+    Raises:
+        CertificateError: when it cannot be used.
+    """
+    try:
+        return signing_key(serialization.load_pem_private_key(pem, password=None))
+    except CertificateError:
+        raise
     except Exception:
         # As for certificates: cryptography raises many kinds for broken files.
         raise CertificateError("is not a private key in PEM without a password", "write it as PKCS #8 PEM") from None
-    return replace(public, jwk=signer)

@@ -1,6 +1,5 @@
 """Mistakes in the claims of a JWS, and in what binds it to one request."""
 
-import base64
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from .case import Case, Step
 from .claims import Matching
 from .meanings import remedy_of
 from .reasons import Reason
-from .spelling import lenient_object, spelling_mistake
+from .spelling import base64url_text, lenient_object, spelling_mistake
 from .wording import TIME_CLAIMS, Mistake, ago, as_number, moment, shown, span, value_text
 
 __all__ = [
@@ -165,7 +164,7 @@ def other_request(case: Case, failed: Step, body: bytes | None) -> Mistake | Non
         value = str(case.claims.get(bindings.body.claim))
         for how, other in _other_bodies(body):
             octets = digest(other).digest()
-            if value in {octets.hex(), _b64(octets)}:
+            if value in {octets.hex(), base64url_text(octets)}:
                 return Mistake(
                     f"{bindings.body.claim} is the digest of the body {how}", "digest the octets that are sent"
                 )
@@ -173,10 +172,6 @@ def other_request(case: Case, failed: Step, body: bytes | None) -> Mistake | Non
             f"The body is not the one that was signed: {bindings.body.claim} is the digest of another", failed.expected
         )
     return None
-
-
-def _b64(octets: bytes) -> str:
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
 def _other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jwcrypto.jwa import JWA
@@ -11,10 +13,11 @@ from .policy import Sign
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["detached", "sign_compact", "sign_posted_claims"]
+__all__ = ["base64url", "compose", "detached", "sign_compact", "sign_posted_claims"]
 
 
-def _segment(octets: bytes) -> bytes:
+def base64url(octets: bytes) -> bytes:
+    """Base64url without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(octets).rstrip(b"=")
 
 
@@ -22,12 +25,16 @@ def _compact_json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
+def compose(header: dict[str, Any], payload: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+    """A compact JWS (RFC 7515 section 7.1) with a signature that somebody else makes over the signing input."""
+    signing_input = base64url(_compact_json(header)) + b"." + base64url(payload)
+    return signing_input + b"." + base64url(sign(signing_input))
+
+
 def sign_compact(key: JWK, header: dict[str, Any], payload: bytes) -> bytes:
-    """A compact JWS (RFC 7515 section 7.1) by the algorithm that the header names."""
-    signing_input = _segment(_compact_json(header)) + b"." + _segment(payload)
+    """A compact JWS by the algorithm that the header names."""
     algorithm: Any = JWA.signing_alg(header["alg"])
-    signature = algorithm.sign(key, signing_input)
-    return signing_input + b"." + _segment(signature)
+    return compose(header, payload, partial(algorithm.sign, key))
 
 
 def detached(jws: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from .strict_json import StrictJsonError, parse_object
 from .wording import Mistake, shown
 
-__all__ = ["lenient_object", "lenient_octets", "spelling_mistake", "thumbprint_in"]
+__all__ = ["base64url_text", "lenient_object", "lenient_octets", "spelling_mistake", "thumbprint_in"]
 
 _SCHEME: Final = re.compile(rb"\s*(bearer|jwt|jws|token|dpop)[ \t:=]+(?=\S)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(
@@ -35,6 +35,11 @@ def lenient_octets(segment: bytes) -> bytes | None:
         return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def base64url_text(octets: bytes) -> str:
+    """The one spelling of octets that a JWS has for them."""
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
 
 
 def lenient_object(segment: bytes) -> dict[str, Any] | None:
@@ -168,7 +173,7 @@ def _thumbprint_spelling(text: bytes) -> Mistake | None:
     if value is None or (thumbprint := thumbprint_in(value)) is None:
         return None
     octets = bytes.fromhex(thumbprint)
-    good = base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
+    good = base64url_text(octets)
     if value == good:
         return None
     how = "in hex" if _HEX_THUMBPRINT.fullmatch(value) else "in another spelling"
@@ -183,7 +188,7 @@ def _bad_segment(text: bytes) -> Mistake | None:
         octets = lenient_octets(segment)
         if octets is None:
             return Mistake(f"The {name} was cut: its length is none that base64url has", _SEND)
-        if base64.urlsafe_b64encode(octets).rstrip(b"=") != segment:
+        if base64url_text(octets).encode("ascii") != segment:
             return Mistake(f"The last character of the {name} was changed or cut", _SEND)
         if name == "JOSE header" and lenient_object(segment) is None:
             return Mistake("The first segment is no JSON object, so it is no JOSE header", _SEND)
