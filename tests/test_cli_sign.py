@@ -187,11 +187,11 @@ def test_curl_where_the_policy_says(tmp_path: Path) -> None:
     )
     arguments = ["--key", str(written(tmp_path, "pem")), "--client-id", "c", "--policy", str(policy)]
     words = shlex.split(signed(*arguments, "--method", "PUT", "--curl", "http://h/a"))
-    assert words[:3] == ["curl", "-X", "PUT"]
-    assert words[4].startswith("Authorization: Bearer ey")
+    assert words[:4] == ["curl", "-sS", "-X", "PUT"]
+    assert words[5].startswith("Authorization: Bearer ey")
     assert words[-1] == "http://h/a?client_id=c"
     words = shlex.split(signed(*arguments, "--curl", "http://h/b"))
-    assert words[2].startswith("Cookie: token=ey")
+    assert words[3].startswith("Cookie: token=ey")
     result = sign(*arguments, "--curl", "http://h/c")
     assert (result.exit_code, "no policy has a route" in result.stderr) == (2, True)
 

@@ -5,7 +5,9 @@ import click
 from jwsgate import __version__
 
 from .check import check_command
+from .completion import completion_command
 from .explain import explain_command
+from .init import init_command
 from .lint import lint_command
 from .policy import policy_group
 from .portal import portal_group
@@ -22,5 +24,16 @@ def main() -> None:
     """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
 
 
-for _command in (run_command, check_command, explain_command, sign_command, lint_command, policy_group, portal_group, schema_command):
+for _command in (
+    run_command,
+    check_command,
+    init_command,
+    sign_command,
+    explain_command,
+    lint_command,
+    policy_group,
+    portal_group,
+    schema_command,
+    completion_command,
+):
     main.add_command(_command)

@@ -33,10 +33,11 @@ from jwsgate.files.problems import ProblemsFound, Unfit, printable
 from jwsgate.files.reading import read_octets
 from jwsgate.files.signing_keys import SigningKey, read_signing_key
 
+from .manual import Manual
+
 __all__ = ["sign_command"]
 
 _PASSWORD: Final = "JWSGATE_KEY_PASSWORD"  # noqa: S105 - the name of a variable
-_EXIT_CODES: Final = "Exit codes: 0 signed, 2 wrong usage, or a key or claims that cannot be used."
 _CLIENT_ID, _JWS = Source("header", "X-IBM-Client-Id"), Source("header", "jwt")
 
 
@@ -176,7 +177,7 @@ def _curl(
     if client_id is not None:
         sent = with_value(sent, route.client_id if route else _CLIENT_ID, client_id)
     scheme = url.partition("://")[0] if "://" in url else "http"
-    words = ["curl", *(["-X", facts.method] if method else [])]
+    words = ["curl", "-sS", *(["-X", facts.method] if method else [])]
     for name, value in sorted(sent.headers):
         words += ["-H", f"{name.decode()}: {value.decode()}"]
     if body is not None:
@@ -184,7 +185,16 @@ def _curl(
     return shlex.join([*words, f"{scheme}://{host}{sent.target.decode()}"])
 
 
-@click.command("sign", epilog=_EXIT_CODES)
+@click.command(
+    "sign",
+    cls=Manual,
+    examples={
+        "jwsgate sign --key client.key aud=orders --jti": "A JWS with iat and exp, good for five minutes.",
+        "jwsgate sign --key client.p12 --x5t --client-id ID --curl https://api.example/orders": "A ready curl command.",
+        "jwsgate sign --key client.key --claims claims.json 'scope:=[1,2]'": "Claims of a file, and one more.",
+    },
+    exit_codes={0: "signed", 2: "called wrongly, or a key or claims that cannot be used"},
+)
 @click.option(
     "--key",
     envvar="JWSGATE_KEY",
@@ -264,7 +274,7 @@ def sign_command(
     policies: tuple[str, ...],
     claim: tuple[str, ...],
 ) -> None:
-    """Sign claims with the private key of a client, and print the JWS or a ready curl command.
+    """Sign claims, and print the JWS or a curl command.
 
     CLAIM is name=text, or name:=JSON for numbers, truth values, lists and objects. iat and exp are added.
     """
