@@ -125,20 +125,6 @@ def test_every_reason_is_answered(reason: Reason) -> None:
 
 
 README = (ROOT / "README.md").read_text()
-ROWS = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", README, re.MULTILINE))
-
-
-@pytest.mark.skipif(not ROWS, reason="the README has no table of reasons")
-@pytest.mark.parametrize("reason", Reason)
-def test_every_reason_is_in_the_readme(reason: Reason) -> None:
-    """With the status that it is answered with."""
-    assert str(ANSWERS[reason].status) == ROWS.get(reason)
-
-
-@pytest.mark.skipif(not ROWS, reason="the README has no table of reasons")
-def test_readme_has_no_other_reasons() -> None:
-    """No row for what there is not."""
-    assert set(ROWS) <= set(Reason)
 
 
 def test_policy_in_the_readme_loads(tmp_path: Path) -> None:

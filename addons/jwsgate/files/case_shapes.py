@@ -27,7 +27,7 @@ def _expected(text: str) -> str:
     word, _, reason = text.partition(" ")
     if text in {"allowed", *Reason} or (word == "would_reject" and reason in {*Reason}):
         return text
-    raise Unfit("is no decision", "write allowed, a reason of the README's table, or would_reject and a reason")
+    raise Unfit("is no decision", "write allowed, a reason of docs/reasons.md, or would_reject and a reason")
 
 
 Expected = Annotated[str, AfterValidator(_expected)]

@@ -83,7 +83,7 @@ def upstream_of(shape: UpstreamShape) -> Upstream:
 def _reason(name: str) -> str:
     if name not in {*Reason}:
         close = difflib.get_close_matches(name, [*Reason], n=1, cutoff=0.5)
-        raise Unfit("is no reason", f"did you mean {close[0]}?" if close else "the README has the table of reasons")
+        raise Unfit("is no reason", f"did you mean {close[0]}?" if close else "docs/reasons.md has them all")
     return name
 
 

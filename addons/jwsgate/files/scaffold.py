@@ -15,7 +15,7 @@ _LIFETIME: Final = datetime.timedelta(days=825)
 
 _PORTAL: Final = Template("""\
 # What the developer portal has: the applications, their client IDs and their certificates.
-# An export of API Connect goes here as it is (docs: "The portal export" in the README of jwsgate).
+# An export of API Connect goes here as it is.
 total_results: 1
 results:
   - type: app
