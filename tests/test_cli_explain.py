@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import material
 from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
@@ -198,6 +201,13 @@ def test_usage(files: list[str], arguments: list[str], words: str) -> None:
     assert words in result.stderr
 
 
+@pytest.mark.parametrize(("option", "code"), [("--client-id", 1), ("--path", 1), ("--header", 0)])
+def test_octets_that_are_no_text(files: list[str], option: str, code: int) -> None:
+    """What came from a command line with other octets than UTF-8 is explained as it came."""
+    line = ["--client-id", CLIENT_ID, "--path", "/status", option, "/a:\udcff"]
+    assert explain(files, *line, Call().token()).exit_code == code
+
+
 @pytest.mark.parametrize("jws", ["\udcff.b.c", "-x", "", "a" * 100_000], ids=["surrogate", "dash", "empty", "long"])
 def test_any_text_is_explained(files: list[str], jws: str) -> None:
     """Whatever stands in the place of the JWS, there is an account of it."""
@@ -268,3 +278,24 @@ def test_no_curl(text: str, message: str) -> None:
     """What cannot be read is told, not guessed at."""
     with pytest.raises(Unfit, match=message):
         read_curl(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["curl", "http://h/", "-H", "-d", "--json", "-X", "$'\\ud800'", "'", "\\", "a: b", "-", "--"])
+    )
+)
+def test_any_curl_command(words: list[str]) -> None:
+    """Whatever the text, a request or words on what is wrong with it."""
+    with contextlib.suppress(Unfit):
+        read_curl(" ".join(["curl", *words]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_as_curl_command(text: str) -> None:
+    """The same for any characters."""
+    for before in ("", "curl http://h/ -H "):
+        with contextlib.suppress(Unfit):
+            read_curl(before + text)

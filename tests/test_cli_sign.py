@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
+import pty
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,6 +164,28 @@ def test_password_file(tmp_path: Path) -> None:
     assert claims_of(token, material.private_key("p256"))
 
 
+def test_password_is_asked_for(tmp_path: Path) -> None:
+    """At a terminal the password is typed, and not shown."""
+    command = [sys.executable, "-m", "jwsgate", "sign", "--key", str(written(tmp_path, "encrypted")), "sub=me"]
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=other_end, stdout=subprocess.PIPE, stderr=other_end, text=True, start_new_session=True
+    )
+    shown = b""
+    while b":" not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, PASSWORD.encode() + b"\n")
+    token, _ = process.communicate(timeout=30)
+    os.set_blocking(terminal, False)
+    with contextlib.suppress(OSError):
+        shown += os.read(terminal, 1024)
+    os.close(terminal)
+    os.close(other_end)
+    assert shown.startswith(b"Password of the key:")
+    assert PASSWORD.encode() not in shown
+    assert claims_of(token.strip(), material.private_key("p256"))["sub"] == "me"
+
+
 def test_password_is_no_argument() -> None:
     """No option takes a password, which everybody could read in the list of processes."""
     names = {name for parameter in cli.main.commands["sign"].params for name in parameter.opts}
@@ -228,7 +255,9 @@ def test_wrong_algorithm(tmp_path: Path, kind: material.KeyKind) -> None:
         pytest.param(["--key", "KEY", "n:={"], "holds no JSON", id="json"),
         pytest.param(["--key", "KEY", 'n:=1,"m":2'], "holds no JSON", id="json-that-breaks-out-holds-more"),
         pytest.param(["--key", "KEY", "n:=1e400"], "cannot be written as JSON", id="infinity"),
-        pytest.param(["--key", "KEY", "n=\udcff"], "cannot be written as JSON", id="no-text"),
+        pytest.param(["--key", "KEY", "n=\udcff"], "no UTF-8", id="claim-of-octets"),
+        pytest.param(["--key", "KEY", "--kid", "\udcff"], "no UTF-8", id="kid-of-octets"),
+        pytest.param(["--key", "KEY", "--curl", "http://h/\udcff"], "no UTF-8", id="url-of-octets"),
         pytest.param(["--key", "KEY", "iat=soon"], "iat is no number", id="iat"),
         pytest.param(["--key", "KEY", "--claims", "-"], "the claims are refused", id="claims"),
         pytest.param(["--key", "KEY", "--x5t"], "--x5t needs the certificate", id="x5t"),

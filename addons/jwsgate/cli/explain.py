@@ -52,14 +52,14 @@ def _header(_context: click.Context, _parameter: click.Parameter, values: Sequen
         name, colon, text = value.partition(":")
         if not colon or not name:
             raise click.BadParameter("write 'Name: value'")
-        headers.append((name.encode("utf-8"), text.strip(" ").encode("utf-8", "surrogateescape")))
+        headers.append((name.encode("utf-8", "surrogateescape"), text.strip(" ").encode("utf-8", "surrogateescape")))
     return headers
 
 
 def _given(jws: str) -> str:
     """The JWS of the command line, or of standard input without its last line break."""
-    text = sys.stdin.buffer.read().decode("utf-8", "replace") if jws == "-" else jws
-    return text.encode("utf-8", "replace").decode("utf-8").removesuffix("\n").removesuffix("\r")
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if jws == "-" else jws
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _some_route(snapshot: Snapshot) -> Route:
@@ -120,7 +120,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     if explanation.outcome == "awaits_body":
         click.echo("explain: the decision depends on the body; give it with --body FILE", err=True)
         sys.exit(2)
-    sys.exit(explanation.outcome != "allowed")
+    sys.exit(int(explanation.outcome != "allowed"))
 
 
 @click.command(

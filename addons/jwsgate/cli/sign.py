@@ -41,6 +41,14 @@ _PASSWORD: Final = "JWSGATE_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 _CLIENT_ID, _JWS = Source("header", "X-IBM-Client-Id"), Source("header", "jwt")
 
 
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False  # octets of the command line that are no UTF-8
+    return True
+
+
 def _claim(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.removesuffix(":"):
@@ -48,7 +56,7 @@ def _claim(text: str) -> tuple[str, Any]:
     if not name.endswith(":"):
         return name, int(value) if name in TIME_CLAIMS and value.isascii() and value.isdigit() else value
     try:
-        members = parse_object(b'{"value":' + value.encode("utf-8", "surrogateescape") + b"}")
+        members = parse_object(b'{"value":' + value.encode("utf-8") + b"}")
     except StrictJsonError:
         members = {}
     if list(members) != ["value"]:
@@ -77,7 +85,7 @@ def _payload(claims: dict[str, Any]) -> bytes:
     try:
         return json.dumps(claims, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
     except ValueError:
-        # 1e400 is a JSON number, but reads as infinity; octets of the command line may be no text.
+        # 1e400 is a JSON number, but reads as infinity, which no JSON can say.
         raise Unfit("the claims hold something that cannot be written as JSON", "correct it") from None
 
 
@@ -280,6 +288,8 @@ def sign_command(
     """
     if detached is not None and (claims is not None or claim or jti):
         raise click.UsageError("--detached signs the body; it goes with no claims.")
+    if not all(text is None or _is_text(text) for text in (typ, kid, curl, method, client_id, *claim)):
+        raise click.UsageError("What stands on the command line is no UTF-8.")
     try:
         payload = _payload(_claims(claims, claim, lifetime, jti)) if detached is None else Path(detached).read_bytes()
         header = {name: value for name, value in (("typ", typ), ("kid", kid)) if value is not None}

@@ -205,7 +205,9 @@ def _unread_claims(segments: list[bytes]) -> dict[str, Any] | None:
 
 def _with_jws(facts: RequestFacts, route: Route, text: bytes) -> RequestFacts:
     target, headers = stripped(route.jws, facts.target, facts.headers)
-    return with_value(replace(facts, target=target, headers=headers), route.jws, text.decode("latin-1"))
+    return with_value(
+        replace(facts, target=target, headers=headers), route.jws, text.decode("utf-8", "surrogateescape")
+    )
 
 
 def _once_mended(explanation: Explanation) -> str:

@@ -241,13 +241,15 @@ def stripped(source: Source, target: bytes, headers: Headers) -> tuple[bytes, He
 
 
 def with_value(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
-    """The request with a value where a source looks for it first."""
-    text = value if source.scheme is None else f"{source.scheme} {value}"
+    """The request with a value where a source looks for it first; surrogates stand for octets that are no text."""
+    octets = value.encode("utf-8", "surrogateescape")
+    name = source.name.encode("utf-8")
     match source.place:
         case "header":
-            return replace(facts, headers=(*facts.headers, (source.name.encode(), text.encode("utf-8"))))
+            scheme = b"" if source.scheme is None else source.scheme.encode("ascii") + b" "
+            return replace(facts, headers=(*facts.headers, (name, scheme + octets)))
         case "cookie":
-            return replace(facts, headers=(*facts.headers, (b"Cookie", f"{source.name}={value}".encode())))
+            return replace(facts, headers=(*facts.headers, (b"Cookie", name + b"=" + octets)))
         case "query":
             mark = b"&" if b"?" in facts.target else b"?"
-            return replace(facts, target=facts.target + mark + f"{quote(source.name)}={quote(value)}".encode())
+            return replace(facts, target=facts.target + mark + f"{quote(name)}={quote(octets)}".encode("ascii"))

@@ -171,7 +171,10 @@ def _take(call: _Call, option: str, value: str) -> None:
 
 
 def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")  # octets that are no UTF-8 stay what they were
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def split_url(url: str) -> tuple[str, str]:
