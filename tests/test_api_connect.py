@@ -570,9 +570,10 @@ def test_pattern_is_handed_over(tmp_path: Path) -> None:
     assert "tvo" not in route.claims.issuer
 
 
-def test_readme_names_what_there_is() -> None:
-    """Each key of the extension that the README shows is one, at the place that it says."""
-    (block,) = re.findall(r"^```yaml\n(x-jwsgate:.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def test_document_names_what_there_is() -> None:
+    """Each key of the extension that the document shows is one, at the place that it says."""
+    page = (ROOT / "docs/policy.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(x-jwsgate:.*?)^```", page, re.MULTILINE | re.DOTALL)
     shown = yaml.safe_load(block)["x-jwsgate"]
     assert {key for key in shown if key not in DocumentExtension.model_fields} == {"forward"}
     assert {key for key in shown if key not in OperationExtension.model_fields} == {"prefix"}

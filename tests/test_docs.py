@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from docs_material import ROOT, SHELL, blocks, documents, lines_of_commands, name_of, pattern_of, unknown_options
+from jwsgate.files.loading import load_snapshot
 
 each_document = pytest.mark.parametrize("document", documents(), ids=name_of)
 _FENCES = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -50,6 +52,35 @@ def test_commands_are_run(document: Path) -> None:
 def test_options_exist(document: Path) -> None:
     """Every option that is given to a command is one of its own."""
     assert unknown_options(document.read_text("utf-8")) == []
+
+
+POLICIES = {
+    f"{name_of(document)}:{block.line}": block.text
+    for document in documents()
+    for block in blocks(document.read_text("utf-8"))
+    if block.language == "yaml" and "\nroutes:" in f"\n{block.text}"
+}
+
+
+@pytest.mark.parametrize("place", POLICIES)
+def test_policies_load(place: str, tmp_path: Path) -> None:
+    """Each policy that is shown is one that works, but for the files that it names."""
+    text = re.sub(r"^    certificates:.*\n", "", POLICIES[place], flags=re.MULTILINE)
+    (tmp_path / "policy.yaml").write_text(text)
+    (tmp_path / "portal.yaml").write_text("results: []")
+    assert load_snapshot(tmp_path / "portal.yaml", [tmp_path / "policy.yaml"], time.time()).revision
+
+
+def test_every_document_is_found() -> None:
+    """Links lead from the README to each of the others."""
+    seen: set[Path] = set()
+    found = {documents()[0]}
+    while found - seen:
+        document = (found - seen).pop()
+        seen.add(document)
+        links = re.findall(r"\]\(((?!https?:)[^)#\s]+)", document.read_text("utf-8"))
+        found |= {(document.parent / link).resolve() for link in links if link.endswith(".md")}
+    assert set(documents()) <= found
 
 
 def test_what_is_found() -> None:

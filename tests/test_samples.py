@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -119,21 +118,3 @@ def test_algorithms_of_the_formats() -> None:
 def test_every_reason_is_answered(reason: Reason) -> None:
     """By a row of the one table."""
     assert reason in ANSWERS
-
-
-# The README
-
-
-README = (ROOT / "README.md").read_text()
-
-
-def test_policy_in_the_readme_loads(tmp_path: Path) -> None:
-    """The commented policy is one that works, but for the files that it names."""
-    blocks = [
-        block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "routes:" in block
-    ]
-    for block in blocks:
-        text = re.sub(r"^    certificates:.*\n", "", block, flags=re.MULTILINE)
-        (tmp_path / "policy.yaml").write_text(text)
-        (tmp_path / "portal.yaml").write_text("results: []")
-        assert load_snapshot(tmp_path / "portal.yaml", [tmp_path / "policy.yaml"], time.time()).revision
