@@ -18,7 +18,11 @@ from .sign import sign_command
 __all__ = ["main", "run_command"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`jwsgate COMMAND --help` has the command's options, their environment variables, examples and exit codes. "
+    "Begin with docs/sidecar.md.",
+)
 @click.version_option(__version__, prog_name="jwsgate")
 def main() -> None:
     """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""

@@ -11,17 +11,28 @@ import click
 from jwsgate.adapters.supervisor import supervise, usable_cores
 from jwsgate.adapters.worker import has_supervisor
 
+from .manual import Manual
 from .options import LinesParameter, expect_option, fail_on_option, report_option
 
 __all__ = ["run_command"]
 
 _MAX_WORKERS: Final = 1024
-_EXIT_CODES: Final = (
-    "Exit codes: 0 ended as asked (SIGTERM, SIGINT), 1 could not start (files, options, port) or findings (--fail-on, "
-    "--expect), 2 wrong usage, 3 something it cannot run without broke, such as workers that keep dying; with a "
-    "COMMAND, its own exit code where that is not 0. SIGTERM and SIGINT let requests in flight finish, a second one "
-    "ends at once; a COMMAND is sent them first, and killed by the second. SIGHUP reads the files anew, SIGUSR1 only "
-    "opens the audit file anew."
+_EXAMPLES: Final = {
+    "jwsgate run --upstream http://127.0.0.1:9000 --portal portal.yaml --policy policy.yaml": "A sidecar.",
+    "jwsgate run --demo --ui web": "The project's demo, with every request shown in mitmweb.",
+    "jwsgate run … --listen 127.0.0.1:0 --report junit.xml -- pytest": "A gate around a test run.",
+    "jwsgate run … --workers auto --admin 127.0.0.1:9090 --audit audit.jsonl": "In production.",
+}
+_EXIT_CODES: Final = {
+    0: "ended as asked (SIGTERM, SIGINT); with a COMMAND, it and the requests were as expected",
+    1: "could not start (files, options, port), or findings (--fail-on, --expect)",
+    2: "called wrongly",
+    3: "something it cannot run without broke, such as workers that keep dying",
+}
+_SIGNALS: Final = (
+    "A COMMAND's own exit code comes first where it is not 0. SIGTERM and SIGINT let requests in flight finish, a "
+    "second one ends at once; a COMMAND is sent them first, and killed by the second. SIGHUP reads the files anew, "
+    "SIGUSR1 only opens the audit file anew. More: docs/operation.md"
 )
 
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
@@ -73,7 +84,14 @@ class _MitmproxyOption(LinesParameter):
         return value
 
 
-@click.command("run", epilog=_EXIT_CODES, context_settings={"allow_interspersed_args": False})
+@click.command(
+    "run",
+    cls=Manual,
+    examples=_EXAMPLES,
+    exit_codes=_EXIT_CODES,
+    epilog=_SIGNALS,
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option(
     "--upstream",
     envvar="JWSGATE_UPSTREAM",
