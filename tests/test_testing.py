@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import material
 from jwsgate.core.decision import AwaitsBody, Decision, Snapshot, decide, decide_body
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Router
-from jwsgate.testing import ClientApplication, portal_export, serve
+from jwsgate.testing import App, ClientApplication, Gate, GateFailed, GatePool, portal_export, serve
 from unit_material import POLICY, good_portal, read_policy
 
 
@@ -127,6 +129,56 @@ def test_plugin_loads_nothing() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "pytest" in loaded
     assert not {"mitmproxy", "cryptography", "jwcrypto", "yaml", "pydantic", "click", "uvicorn"} & set(loaded)
+
+
+# Which gates are shared
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The policies of the gates that run, in order of their start; without processes."""
+    policies: list[str] = []
+    for name in ("log", "audit"):
+        (tmp_path / name).touch()
+
+    @contextlib.contextmanager
+    def start(_app: App, _applications: object, policy: str, _options: object) -> Iterator[Gate]:
+        policies.append(policy)
+        try:
+            yield Gate(len(policies), tmp_path)
+        finally:
+            policies.remove(policy)
+        if policy == "broken":
+            raise GateFailed("it ended by itself")
+
+    monkeypatch.setattr("jwsgate.testing.pool.start_gate", start)
+    return policies
+
+
+def test_gates_are_shared(running: list[str], application: ClientApplication) -> None:
+    """By what they stand for; of more than four the longest unused is stopped, but none that somebody started."""
+    app, other = (lambda: None), (lambda: None)
+    with GatePool() as pool:
+        pool.start(app, [], "own")
+        assert pool.shared(app, [], "a", ()) == pool.shared(app, [], "a", [])
+        pool.shared(app, [application], "applications", ())
+        pool.shared(other, [], "app", ())
+        pool.shared(app, [], "options", ["--tls-only"])
+        assert running == ["own", "a", "applications", "app", "options"]
+        pool.shared(app, [], "a", ())
+        pool.shared(app, [], "fifth", ())
+        assert running == ["own", "a", "app", "options", "fifth"]
+    assert running == []
+
+
+def test_a_broken_gate_stops_no_other(running: list[str]) -> None:
+    """What one raises when it is stopped does not keep the others running."""
+    with pytest.raises(GateFailed), GatePool() as pool:
+        for policy in ("a", "broken", "b"):
+            pool.shared(None, [], policy, ())
+        pool.start(None, [], "own")
+        assert len(running) == 4
+    assert running == []
 
 
 # Upstreams
