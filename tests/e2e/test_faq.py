@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import subprocess
 import sys
 import time
@@ -159,6 +160,27 @@ def test_large(gate: Gate) -> None:
     for path, octets in (("/rfc/1", 12_000), ("/rfc/1", 12_600), ("/large/1", 20_000), ("/large/1", 23_000)):
         gate.request("GET", path, CLIENT.headers({"padding": "x" * (octets - 300)}))
     assert gate.reasons() == [None, "jws_too_large", None, "jws_too_large"]
+
+
+def test_one_application(gate: Gate) -> None:
+    """More is demanded of one than of another."""
+    for application, lifetime in ((CLIENT, 300), (OTHER, 300), (OTHER, 60)):
+        gate.request("GET", "/narrow/1", application.headers(lifetime=lifetime))
+    assert gate.reasons() == [None, "claim_mismatch", None]
+
+
+def test_mistake_in_a_file(gate: Gate) -> None:
+    """It is told with its place, and changes nothing."""
+    good = gate.portal.read_text()
+    gate.portal.write_text(good.replace("state: enabled", "state: enabeld"))
+    deadline = time.monotonic() + 10
+    while "not reloaded" not in gate.log():
+        assert time.monotonic() < deadline, gate.log()
+        time.sleep(0.05)
+    assert re.search(r"portal\.yaml:\d+:\d+: results\[0\]\.state.*: ", gate.log())
+    gate.request("GET", "/leeway/1", CLIENT.headers())
+    assert gate.reasons() == [None]
+    gate.portal.write_text(good)
 
 
 @pytest.mark.parametrize("path", ["/told/../once/1", "/leeway%2f1", "/once//1", "/leeway/%2e%2e/once/1", "/once;a/1"])
