@@ -18,6 +18,7 @@ from .meanings import MEANINGS, reason_link
 from .mistakes import mistake_of
 from .policy import Route
 from .reasons import Reason, Rejection
+from .signers import called
 from .sources import single_value, stripped, with_value
 from .spelling import lenient_object
 from .strict_json import StrictJsonError, parse_object
@@ -223,18 +224,12 @@ def _allowed_text(case: Case) -> str:
             return "The CORS preflight is answered by the gate itself"
         case Allowed(certificate=None):
             return "The route asks for no JWS"
-        case Allowed(certificate=certificate) if certificate is not None:
-            return f"Signed by {shown(certificate.subject)}, the certificate of {_name(case)}"
+        case Allowed(certificate=certificate) if certificate is not None and case.application is not None:
+            return f"Signed by {shown(certificate.subject)}, the certificate of {called(case.application)}"
         case AwaitsBody():
             return "All is good so far, but the decision needs the body"
         case _:
             return ""
-
-
-def _name(case: Case) -> str:
-    return (
-        "no application" if case.application is None else repr(shown(case.application.title or case.application.name))
-    )
 
 
 # For people and programs

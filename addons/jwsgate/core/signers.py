@@ -27,7 +27,7 @@ from .reasons import Rejection
 from .spelling import lenient_octets
 from .wording import Mistake, ago, moment, shown
 
-__all__ = ["Signed", "algorithm_mistake", "signature_mistake"]
+__all__ = ["MOST_SEARCHED", "Signed", "algorithm_mistake", "called", "signature_mistake"]
 
 MOST_SEARCHED: Final = 20_000
 """How many applications are searched for the key that signed."""
@@ -67,7 +67,8 @@ def _name(certificate: RegisteredCertificate) -> str:
     return f"{shown(certificate.subject)} (SHA-256 {certificate.thumbprint[:16]}…)"
 
 
-def _called(application: Application) -> str:
+def called(application: Application) -> str:
+    """What people call an application, in quotes."""
     return repr(shown(application.title or application.name or "(unnamed)"))
 
 
@@ -105,8 +106,8 @@ def _retired(certificate: RegisteredCertificate, now: float) -> Mistake:
 
 
 def _stranger(signed: Signed, other: Application, certificate: RegisteredCertificate) -> Mistake:
-    whose = f"{_called(other)} (client ID {shown(', '.join(other.client_ids))})"
-    own = _called(signed.application)
+    whose = f"{called(other)} (client ID {shown(', '.join(other.client_ids))})"
+    own = called(signed.application)
     if any(value in other.client_ids for value in signed.claims.values() if isinstance(value, str)):
         return Mistake(
             f"The client ID is that of application {own}, but the JWS was made and signed by {whose}",
@@ -133,8 +134,8 @@ def _named_certificate(signed: Signed) -> Mistake | None:
             if application is signed.application:
                 return _retired(certificate, signed.now)
             return Mistake(
-                f"x5t#S256 or x5c names the certificate of application {_called(application)}",
-                f"sign with the key of {_called(signed.application)}, and name its certificate",
+                f"x5t#S256 or x5c names the certificate of application {called(application)}",
+                f"sign with the key of {called(signed.application)}, and name its certificate",
             )
     return Mistake(
         "x5t#S256 or x5c names a certificate that no application has registered",
