@@ -682,3 +682,10 @@ def test_mistakes_on_top_of_each_other() -> None:
     assert explanation.once_mended.startswith(
         "jws_malformed: The word 'Bearer' was left in front of the JWS; jws_expired: "
     )
+
+
+def test_search_is_bounded() -> None:
+    """Of a large portal only so many applications are searched; the account then says what is left to suspect."""
+    call = another_applications_key()
+    told = explain(call.snapshot(), call.facts(), NOW, searched=1)
+    assert told.headline.startswith("Signed with a key that none of the first 1 applications has registered")

@@ -28,6 +28,8 @@ from .options import given_files, policy_option, portal_option
 
 __all__ = ["explain_command"]
 
+_SEARCHED: Final = 100_000
+"""How many applications are searched for the one that signed; whoever asks here can wait some seconds."""
 _RELATIVE: Final = re.compile(r"([+-])([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLORS: Final = {"allowed": "green", "rejected": "red", "would_reject": "yellow", "awaits_body": "yellow"}
@@ -136,7 +138,7 @@ def _recorded(path: Path, entry: int | None, files: tuple[Path, list[Path]], at:
     click.echo(f"explain: {path}: {request.place}", err=True)
     # Without its body nothing is decided, which is no fault of the gate.
     decided = None if request.body is None else decision
-    return explain(snapshot, request.facts, request.time, request.body, decided)
+    return explain(snapshot, request.facts, request.time, request.body, decided, _SEARCHED)
 
 
 def _tell(explanation: Explanation, as_json: bool) -> None:
@@ -252,7 +254,7 @@ def explain_command(
         else:
             text = None if jws is None else _given(jws)
             facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)
-        _tell(explain(snapshot, facts, now, octets), as_json)
+        _tell(explain(snapshot, facts, now, octets, searched=_SEARCHED), as_json)
     except Unfit as error:
         what = recording or ("the curl command" if curl is not None else "the URL")
         click.echo(printable(f"explain: {what} {error} ({error.remedy})"), err=True)

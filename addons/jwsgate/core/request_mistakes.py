@@ -11,7 +11,7 @@ from .meanings import remedy_of
 from .policy import Route
 from .reasons import Reason, Rejection
 from .request_target import path_segments
-from .signers import MOST_SEARCHED, called
+from .signers import called
 from .sources import Source
 from .spelling import lenient_object, spelling_mistake
 from .wording import Mistake, ago, moment, shown
@@ -136,7 +136,7 @@ def unknown_client_id(case: Case) -> Mistake | None:
         return Mistake(
             "A JWS was sent in place of the client ID", f"send it in {place_text(case.route.jws)}" if case.route else ""
         )
-    applications = list(islice(portal.applications, MOST_SEARCHED))
+    applications = list(islice(portal.applications, case.searched))
     for application in applications:
         if bare and bare in {application.name, application.title}:
             right = ", ".join(application.client_ids) or "none"
