@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from jwsgate import cli
 from jwsgate.core.facts import RequestFacts
 from jwsgate.files.curl_command import read_curl
 from jwsgate.files.problems import Unfit
-from test_mistakes import MISTAKES, OTHER, RSA, Call
+from recordings import Sent, flow_file, har_file
+from test_mistakes import MISTAKES, OTHER, RSA, Call, claims
 
 POLICY = """
 routes:
@@ -32,6 +34,7 @@ routes:
       max_lifetime: 3600
       client_id_claim: azp
   - path: /status
+  - {path: '/once/{id}', single_use: true}
   - path: /signed
     jws: {header: x-jws, detached: true}
 """
@@ -185,7 +188,7 @@ def test_body(files: list[str], tmp_path: Path) -> None:
     [
         pytest.param(["--at", "tomorrow", "x"], "write 2026-01-31T12:00:00Z", id="time"),
         pytest.param(["--at", "9" * 30, "x", "--client-id", "a"], "", id="huge-time"),
-        pytest.param(["--curl", "-", "x"], "Give a JWS or --curl, not both.", id="both"),
+        pytest.param(["--curl", "-", "x"], "Give one of: a JWS, --curl, --flow.", id="both"),
         pytest.param(["--url", "http://a/", "--path", "/", "x"], "Give --url or --path, not both.", id="url-and-path"),
         pytest.param(["--url", "http://[", "x"], "has a URL that cannot be read", id="url"),
         pytest.param(["--header", "x", "y"], "write 'Name: value'", id="header"),
@@ -214,6 +217,63 @@ def test_any_text_is_explained(files: list[str], jws: str) -> None:
     result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "--", jws)
     assert result.exit_code == 1
     assert result.stdout.startswith("Rejected (jws_")
+
+
+# Recordings
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Sent]:
+    """A good call, one that is refused, and the good one again, which single_use refuses."""
+    good = replace(claims(jti="one"), key=RSA).facts()
+    calls = [good, claims(exp=NOW - 60, iat=NOW - 600).facts(), good]
+    texts = [[(name.decode(), value.decode()) for name, value in facts.headers] for facts in calls]
+    return [Sent("/once/17", NOW + number, fields) for number, fields in enumerate(texts)]
+
+
+@pytest.fixture(scope="module", params=["flow", "har"])
+def recording(request: pytest.FixtureRequest, requests: list[Sent], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The requests in a file of each kind."""
+    path = tmp_path_factory.mktemp("recording") / f"calls.{request.param}"
+    path.write_bytes(flow_file(requests) if request.param == "flow" else har_file(requests))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        pytest.param([], "Rejected (jws_expired): The JWS expired 1 minute ago", id="first-refused"),
+        pytest.param(["--entry", "1"], "Allowed: Signed by CN=client", id="entry"),
+        pytest.param(["--entry", "2"], "Rejected (jws_expired): The JWS expired 1 minute ago", id="refused"),
+        pytest.param(["--entry", "3"], 'Rejected (jws_replayed): The JWS was used before: its jti "one"', id="again"),
+        pytest.param(["--at", "+1d"], "Rejected (certificate_not_yet_valid)", id="at"),
+    ],
+)
+def test_recordings(files: list[str], recording: str, arguments: list[str], first: str) -> None:
+    """A request of a recording is explained as of when it was sent, and by a gate that saw those before it."""
+    line = ["explain", *files, "--flow", recording, *arguments]
+    result = CliRunner().invoke(cli.main, line, prog_name="jwsgate")
+    assert result.stdout.startswith(first), result.output
+    assert result.exit_code == (0 if first.startswith("Allowed") else 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["--entry", "9"], "has no request 9", id="entry"),
+        pytest.param(["x"], "Give one of: a JWS, --curl, --flow.", id="jws"),
+    ],
+)
+def test_recording_usage(files: list[str], recording: str, arguments: list[str], words: str) -> None:
+    """What is not there is told."""
+    result = explain(files, "--har", recording, *arguments)
+    assert (result.exit_code, words in result.stderr) == (2, True)
+
+
+def test_no_recording(files: list[str]) -> None:
+    """Nor is a file that is none."""
+    result = explain(files, "--flow", __file__)
+    assert (result.exit_code, "is cut short or damaged" in result.stderr) == (2, True)
 
 
 # Reading curl commands

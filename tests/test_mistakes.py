@@ -472,6 +472,21 @@ def client_id_wrong() -> Call:
     return Call(client_id="nobody")
 
 
+@mistake("The client ID is in header X-Client-Id, where nobody looks for it")
+def client_id_in_another_header() -> Call:
+    return Call(client_id="", extra=[(b"X-Client-Id", CLIENT_ID.encode())])
+
+
+@mistake("The client ID is wrapped in quotes")
+def client_id_in_quotes() -> Call:
+    return Call(client_id=f"'{CLIENT_ID}'")
+
+
+@mistake("A JWS was sent in place of the client ID")
+def jws_as_client_id() -> Call:
+    return Call(client_id=Call().token())
+
+
 @mistake("The application's name was sent in place of its client ID: Shop")
 def name_as_client_id() -> Call:
     return Call(client_id="Shop")
@@ -667,3 +682,10 @@ def test_mistakes_on_top_of_each_other() -> None:
     assert explanation.once_mended.startswith(
         "jws_malformed: The word 'Bearer' was left in front of the JWS; jws_expired: "
     )
+
+
+def test_search_is_bounded() -> None:
+    """Of a large portal only so many applications are searched; the account then says what is left to suspect."""
+    call = another_applications_key()
+    told = explain(call.snapshot(), call.facts(), NOW, searched=1)
+    assert told.headline.startswith("Signed with a key that none of the first 1 applications has registered")

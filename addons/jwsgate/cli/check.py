@@ -20,7 +20,7 @@ from jwsgate.files.report_formats import FORMATS
 from jwsgate.files.tally import DecidedRequest, FailOn, Tally
 
 from .manual import Manual
-from .options import expect_option, fail_on_option, policy_option, portal_option, report_option
+from .options import expect_option, fail_on_option, given_files, policy_option, portal_option, report_option
 
 __all__ = ["check_command"]
 
@@ -137,14 +137,12 @@ def check_command(
     FLOWS are files that mitmproxy saved (mitmdump -w), or HAR files of browsers. What only the connection knows is left
     out: how a message was framed, and the limits for headers and their time.
     """
-    for name, value in (("--portal", portal), ("--policy", any(policies))):
-        if not value:
-            raise click.UsageError(f"Missing option '{name}'.")
+    files = given_files(portal, policies)
     try:
         expectations = read_expectations(Path(expect)) if expect else ()
         targets = prepare_targets(reports)
         tally = Tally(fail_on, expectations, flows[0])
-        checker = _Checker(Path(portal or ""), [Path(name) for name in policies if name], tally)
+        checker = _Checker(*files, tally)
         for name in flows:
             checker.check(Path(name))
         checker.load()

@@ -11,11 +11,12 @@ from typing import BinaryIO, Final, TextIO
 
 import click
 
-from jwsgate.core.decision import Snapshot
+from jwsgate.core.decision import Rejected, Snapshot
 from jwsgate.core.explain import Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Route, Sign
 from jwsgate.core.reasons import Rejection
+from jwsgate.core.recorded import RecordedGate
 from jwsgate.core.sources import with_value
 from jwsgate.files.curl_command import read_curl, split_url
 from jwsgate.files.loading import load_snapshot
@@ -23,9 +24,12 @@ from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
 from .colors import colored
 from .manual import Manual
+from .options import given_files, policy_option, portal_option
 
 __all__ = ["explain_command"]
 
+_SEARCHED: Final = 100_000
+"""How many applications are searched for the one that signed; whoever asks here can wait some seconds."""
 _RELATIVE: Final = re.compile(r"([+-])([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLORS: Final = {"allowed": "green", "rejected": "red", "would_reject": "yellow", "awaits_body": "yellow"}
@@ -103,12 +107,38 @@ def _composed(
     return facts
 
 
-def _loaded(portal: str, policies: Sequence[str], now: float) -> Snapshot:
+def _loaded(files: tuple[Path, list[Path]], now: float) -> Snapshot:
     try:
-        return load_snapshot(Path(portal), [Path(name) for name in policies], now)
+        return load_snapshot(*files, now)
     except ProblemsFound as error:
         click.echo(f"explain: portal and policy cannot be used:\n{error}", err=True)
         sys.exit(2)
+
+
+def _recorded(path: Path, entry: int | None, files: tuple[Path, list[Path]], at: float | None) -> Explanation:
+    """One request of a recording, decided by a gate that has seen all before it; raises `Unfit`."""
+    from jwsgate.adapters.flow_files import Recording  # noqa: PLC0415 - mitmproxy is slow to import
+
+    snapshot = gate = first = None
+    for recorded in Recording(path):
+        request = recorded if at is None else replace(recorded, time=at)
+        if snapshot is None or gate is None:
+            snapshot = _loaded(files, request.time)
+            gate = RecordedGate(snapshot)
+        decision = gate.decide(request)
+        first = first or (request, decision)
+        refused = isinstance(decision, Rejected) or decision.would_reject is not None
+        if (entry is None and refused) or request.place.endswith(f" {entry}"):
+            first = request, decision
+            break
+    else:
+        if first is None or entry is not None:
+            raise Unfit(f"has no request {entry or 1}", "jwsgate check lists them with their numbers")
+    request, decision = first
+    click.echo(f"explain: {path}: {request.place}", err=True)
+    # Without its body nothing is decided, which is no fault of the gate.
+    decided = None if request.body is None else decision
+    return explain(snapshot, request.facts, request.time, request.body, decided, _SEARCHED)
 
 
 def _tell(explanation: Explanation, as_json: bool) -> None:
@@ -129,6 +159,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     examples={
         'jwsgate explain --portal portal.yaml --policy policy.yaml --client-id ID "$JWS"': "A JWS at hand.",
         "jwsgate explain --portal portal.yaml --policy policy.yaml --curl call.txt --at -1h": "A call of an hour ago.",
+        "jwsgate explain --portal portal.yaml --policy policy.yaml --har browser.har": "What a browser recorded.",
     },
     exit_codes={
         0: "the request would be allowed",
@@ -136,25 +167,8 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
         2: "called wrongly, or files that cannot be used",
     },
 )
-@click.option(
-    "--portal",
-    envvar="JWSGATE_PORTAL",
-    show_envvar=True,
-    metavar="PATH",
-    required=True,
-    help="Portal export: a file, or a folder of them.",
-)
-@click.option(
-    "--policy",
-    "policies",
-    envvar="JWSGATE_POLICY",
-    show_envvar=True,
-    metavar="PATH",
-    type=click.Path(),
-    multiple=True,
-    required=True,
-    help="Policy file, or API definition of API Connect; may be given more than once.",
-)
+@portal_option
+@policy_option
 @click.option(
     "--client-id", envvar="JWSGATE_CLIENT_ID", show_envvar=True, metavar="ID", help="The client ID that is sent."
 )
@@ -178,15 +192,31 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     help="File with a curl command, whose request is explained; - is standard input.",
 )
 @click.option(
+    "--flow",
+    "--har",
+    "recording",
+    metavar="FILE",
+    type=click.Path(),
+    help="Flows that mitmproxy saved (mitmdump -w), or a HAR file of a browser; one of its requests is explained.",
+)
+@click.option(
+    "--entry",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Which request of the recording; if not said, the first that is refused. What came before it counts for "
+    "single_use.",
+)
+@click.option(
     "--at",
     metavar="TIME",
     callback=_moment,
-    help="When it is decided: 2026-01-31T12:00:00Z, Unix seconds, or -3d, +90m from now; if not said, now.",
+    help="When it is decided: 2026-01-31T12:00:00Z, Unix seconds, or -3d, +90m from now; if not said, now, and for "
+    "recordings when they were made.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.argument("jws", required=False)
 def explain_command(
-    portal: str,
+    portal: str | None,
     policies: tuple[str, ...],
     client_id: str | None,
     method: str | None,
@@ -195,22 +225,27 @@ def explain_command(
     headers: list[tuple[bytes, bytes]],
     body: BinaryIO | None,
     curl: TextIO | None,
+    recording: str | None,
+    entry: int | None,
     at: float | None,
     as_json: bool,
     jws: str | None,
 ) -> None:
     """Tell why a request is allowed or rejected, step by step.
 
-    The request is made of --client-id and JWS (- reads standard input), or is that of --curl. The first line
+    The request is made of --client-id and JWS (- reads standard input), or is that of --curl or --flow. The first line
     names the mistake. Signatures, and headers other than the two that the policy names, are never printed.
     """
-    if sum(given is not None for given in (jws, curl)) > 1:
-        raise click.UsageError("Give a JWS or --curl, not both.")
+    if sum(given is not None for given in (jws, curl, recording)) > 1:
+        raise click.UsageError("Give one of: a JWS, --curl, --flow.")
     if url is not None and path is not None:
         raise click.UsageError("Give --url or --path, not both.")
+    files = given_files(portal, policies)
     now = time.time() if at is None else at  # noqa: TID251 - the command line is where the clock is
     try:
-        snapshot = _loaded(portal, policies, now)
+        if recording is not None:
+            _tell(_recorded(Path(recording), entry, files, at), as_json)
+        snapshot = _loaded(files, now)
         octets = None if body is None else body.read()
         if curl is not None:
             facts, sent = read_curl(curl.read())
@@ -219,8 +254,8 @@ def explain_command(
         else:
             text = None if jws is None else _given(jws)
             facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)
-        _tell(explain(snapshot, facts, now, octets), as_json)
+        _tell(explain(snapshot, facts, now, octets, searched=_SEARCHED), as_json)
     except Unfit as error:
-        what = "the curl command" if curl is not None else "the URL"
+        what = recording or ("the curl command" if curl is not None else "the URL")
         click.echo(printable(f"explain: {what} {error} ({error.remedy})"), err=True)
         sys.exit(2)

@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -9,7 +10,15 @@ from jwsgate.files.problems import Unfit
 from jwsgate.files.report_formats import report_target
 from jwsgate.files.tally import FAIL_ON
 
-__all__ = ["LinesParameter", "expect_option", "fail_on_option", "policy_option", "portal_option", "report_option"]
+__all__ = [
+    "LinesParameter",
+    "expect_option",
+    "fail_on_option",
+    "given_files",
+    "policy_option",
+    "portal_option",
+    "report_option",
+]
 
 type _Decorator = Callable[[Any], Any]
 
@@ -37,6 +46,7 @@ portal_option: Final[_Decorator] = click.option(
     envvar="JWSGATE_PORTAL",
     show_envvar=True,
     metavar="PATH",
+    type=click.Path(),
     help="Portal export: a file, or a folder of them.",
 )
 policy_option: Final[_Decorator] = click.option(
@@ -66,6 +76,14 @@ report_option: Final[_Decorator] = click.option(
     help="Report to write: the ending tells the format (.xml JUnit, .json, .sarif, .txt), or FORMAT= before it "
     "(junit, json, sarif, github, text); - is stdout. May be given more than once.",
 )
+
+
+def given_files(portal: str | None, policies: Sequence[str]) -> tuple[Path, list[Path]]:
+    """Portal and policies, for commands that need both; raises `click.UsageError`."""
+    for name, value in (("--portal", portal), ("--policy", any(policies))):
+        if not value:
+            raise click.UsageError(f"Missing option '{name}'.")
+    return Path(portal or ""), [Path(name) for name in policies if name]
 
 
 def fail_on_option(default: str | None) -> _Decorator:

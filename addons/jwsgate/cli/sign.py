@@ -34,6 +34,7 @@ from jwsgate.files.reading import read_octets
 from jwsgate.files.signing_keys import SigningKey, read_signing_key
 
 from .manual import Manual
+from .options import policy_option
 
 __all__ = ["sign_command"]
 
@@ -253,16 +254,7 @@ def _curl(
     metavar="ID",
     help="Client ID that the curl command sends.",
 )
-@click.option(
-    "--policy",
-    "policies",
-    envvar="JWSGATE_POLICY",
-    show_envvar=True,
-    metavar="PATH",
-    type=click.Path(),
-    multiple=True,
-    help="Policy that says where client ID and JWS belong; if not said, in the headers X-IBM-Client-Id and jwt.",
-)
+@policy_option
 @click.argument("claim", nargs=-1)
 def sign_command(
     key: str,
@@ -285,6 +277,9 @@ def sign_command(
     """Sign claims, and print the JWS or a curl command.
 
     CLAIM is name=text, or name:=JSON for numbers, truth values, lists and objects. iat and exp are added.
+
+    The curl command sends client ID and JWS where the policy's route for the URL looks for them; without --policy, in
+    the headers X-IBM-Client-Id and jwt.
     """
     if detached is not None and (claims is not None or claim or jti):
         raise click.UsageError("--detached signs the body; it goes with no claims.")

@@ -137,9 +137,7 @@ def _request(case: Case) -> tuple[str, str]:
 
 def _route(case: Case) -> tuple[str, str]:
     if case.route is not None:
-        return shown(
-            case.route.name
-        ), f"a route with the path {case.path} and the method {shown(case.facts.method, 20)}"
+        return shown(case.route.name), f"one for {shown(case.facts.method, 20)} {case.path}"
     names = [shown(route.name, 60) for route in case.snapshot.router]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return "none", f"one of the policy's routes: {', '.join(names[:5])}{more}"
@@ -215,10 +213,7 @@ def _claim_texts(case: Case, route: Route, step: str) -> tuple[str, str]:
     match step:
         case "claims":
             found = "no JSON object" if case.claims is None else ", ".join(shown(name, 40) for name in case.claims)
-            return (
-                found or "none",
-                f"a JSON object with {', '.join(rules.required)}" if rules.required else "a JSON object",
-            )
+            return found or "none", " with ".join(filter(None, ("a JSON object", ", ".join(rules.required))))
         case "times":
             return _times(case, rules)
         case "lifetime":

@@ -41,6 +41,8 @@ class Case(NamedTuple):
     """None where it cannot be read."""
     claims: dict[str, Any] | None
     """None where there are none, or none that can be read."""
+    searched: int
+    """How many applications of the portal are searched for the one that was meant."""
 
     @property
     def rejected(self) -> Rejected | None:

@@ -21,6 +21,7 @@ _EXP_NAMES: Final = ("expires", "expiry", "expiration", "expires_at", "expiresat
 
 
 def malformed_claims(case: Case) -> Mistake | None:
+    """Times in another unit or type, or a payload that is no object of claims."""
     if case.claims is None:
         if case.jws is not None and spelling_mistake(case.jws.payload) is None and case.jws.payload.count(b".") == 2:
             return Mistake("The payload is itself a JWS; it was signed twice", "sign the claims once")
@@ -45,6 +46,7 @@ def malformed_claims(case: Case) -> Mistake | None:
 
 
 def missing_claim(case: Case) -> Mistake | None:
+    """Which claim is missing, and what stands in its place."""
     rejected, route = case.rejected, case.route
     if rejected is None or route is None or case.claims is None:
         return None
@@ -77,6 +79,7 @@ def _near(value: str, allowed: tuple[str, ...]) -> str:
 
 
 def other_claim(case: Case, failed: Step) -> Mistake | None:
+    """How a claim differs from what the policy demands."""
     if case.route is None or case.claims is None:
         return None
     rules = case.route.claims
@@ -108,6 +111,7 @@ def other_claim(case: Case, failed: Step) -> Mistake | None:
 
 
 def expired(case: Case) -> Mistake | None:
+    """When the JWS ended, or why it never was good."""
     exp = as_number((case.claims or {}).get("exp"))
     iat = as_number((case.claims or {}).get("iat"))
     if exp is None:
@@ -125,6 +129,7 @@ def expired(case: Case) -> Mistake | None:
 
 
 def not_yet(case: Case) -> Mistake | None:
+    """By how much the client's clock is ahead."""
     ahead = [
         (number, name) for name in ("iat", "nbf") if (number := as_number((case.claims or {}).get(name))) is not None
     ]
@@ -144,6 +149,7 @@ def not_yet(case: Case) -> Mistake | None:
 
 
 def other_request(case: Case, failed: Step, body: bytes | None) -> Mistake | None:
+    """What the JWS was made for in place of this request."""
     bindings = case.route.bindings if case.route else None
     if bindings is None or case.claims is None:
         return None
@@ -181,5 +187,6 @@ def _other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def replayed(case: Case) -> Mistake | None:
+    """Which jti was used before."""
     jti = value_text((case.claims or {}).get("jti"))
     return Mistake(f"The JWS was used before: its jti {jti} is good once", remedy_of(Reason.JWS_REPLAYED))

@@ -71,7 +71,8 @@ def _unsupported(case: Case) -> Mistake | None:
 def _signed(case: Case) -> Signed | None:
     if case.jws is None or case.application is None:
         return None
-    return Signed(case.jws, case.application, usable(case), case.snapshot.portal, case.claims or {}, case.now)
+    portal, claims = case.snapshot.portal, case.claims or {}
+    return Signed(case.jws, case.application, usable(case), portal, case.searched, claims, case.now)
 
 
 def _algorithm(case: Case) -> Mistake | None:

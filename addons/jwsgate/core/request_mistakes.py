@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Final
 
 from .case import Case, certificate_text, place_text
 from .facts import canonical_header_name
@@ -10,7 +11,7 @@ from .meanings import remedy_of
 from .policy import Route
 from .reasons import Reason, Rejection
 from .request_target import path_segments
-from .signers import MOST_SEARCHED
+from .signers import called
 from .sources import Source
 from .spelling import lenient_object, spelling_mistake
 from .wording import Mistake, ago, moment, shown
@@ -19,6 +20,9 @@ __all__ = [
     "certificate_mistake", "disabled_application", "elsewhere", "is_jws", "missing_client_id", "unknown_client_id",
     "unknown_route", "unsafe_request",
 ]  # fmt: skip
+
+_LONGEST: Final = 200
+"""Of a client ID that is compared with others, which takes time with each character."""
 
 
 def _plain_values(case: Case) -> Iterator[tuple[str, str]]:
@@ -37,12 +41,14 @@ def _plain_values(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def is_jws(text: str) -> bool:
+    """Whether a text, after Bearer or not, looks like a compact JWS."""
     bare = text.partition(" ")[2] if text[:7].lower() == "bearer " else text
     header = lenient_object(bare.split(".")[0].encode("latin-1"))
     return bare.count(".") == 2 and header is not None and "alg" in header
 
 
 def elsewhere(case: Case, source: Source, what: str, is_it: Callable[[str], bool]) -> Mistake | None:
+    """A value that stands in another place of the request than where the policy looks for it."""
     for place, value in _plain_values(case):
         if is_it(value):
             remedy = f"send it in {place_text(source)}"
@@ -55,6 +61,7 @@ def elsewhere(case: Case, source: Source, what: str, is_it: Callable[[str], bool
 
 
 def unsafe_request(case: Case) -> Mistake | None:
+    """A header that makes a request unsafe."""
     route = case.route
     for name, value in case.facts.headers:
         if any(octet < 0x20 and octet != 0x09 for octet in value):
@@ -70,6 +77,7 @@ def unsafe_request(case: Case) -> Mistake | None:
 
 
 def unknown_route(case: Case) -> Mistake:
+    """What differs from the routes that there are."""
     try:
         segments = path_segments(case.facts.target)
     except Rejection:
@@ -108,6 +116,7 @@ def _pattern(route: Route) -> str:
 
 
 def missing_client_id(case: Case) -> Mistake | None:
+    """A client ID in the wrong place, or none."""
     if case.route is None:
         return None
     index = case.snapshot.portal.index
@@ -116,9 +125,10 @@ def missing_client_id(case: Case) -> Mistake | None:
 
 
 def unknown_client_id(case: Case) -> Mistake | None:
+    """How a client ID differs from those of the portal."""
     sent = "" if case.route is None else _sent(case, case.route.client_id)
     portal = case.snapshot.portal
-    bare = sent.strip(" \"'`<>{}")
+    bare = sent.strip(" \"'`<>{}")[:_LONGEST]
     remedy = remedy_of(Reason.CLIENT_ID_UNKNOWN)
     if bare != sent and portal.find(bare.encode("latin-1")):
         return Mistake("The client ID is wrapped in quotes or brackets", "send it without them")
@@ -126,7 +136,7 @@ def unknown_client_id(case: Case) -> Mistake | None:
         return Mistake(
             "A JWS was sent in place of the client ID", f"send it in {place_text(case.route.jws)}" if case.route else ""
         )
-    applications = list(islice(portal.applications, MOST_SEARCHED))
+    applications = list(islice(portal.applications, case.searched))
     for application in applications:
         if bare and bare in {application.name, application.title}:
             right = ", ".join(application.client_ids) or "none"
@@ -155,13 +165,15 @@ def _sent(case: Case, source: Source) -> str:
 
 
 def certificate_mistake(case: Case) -> Mistake | None:
+    """What is wrong with the registered certificates."""
     if case.application is None or case.rejected is None:
         return None
     certificates, reason = case.application.certificates, case.rejected.reason
-    name = shown(case.application.title or case.application.name)
     match reason:
         case Reason.CERTIFICATE_MISSING:
-            return Mistake(f"No certificate is registered for the application {name!r}", remedy_of(reason))
+            return Mistake(
+                f"No certificate is registered for the application {called(case.application)}", remedy_of(reason)
+            )
         case Reason.CERTIFICATE_EXPIRED:
             last = max(certificates, key=lambda certificate: certificate.not_after)
             when = f"{ago(last.not_after, case.now)} ({moment(last.not_after)})"
@@ -178,9 +190,10 @@ def certificate_mistake(case: Case) -> Mistake | None:
 
 
 def disabled_application(case: Case) -> Mistake | None:
+    """Which application is switched off."""
     if case.application is None:
         return None
-    name = shown(case.application.title or case.application.name)
     return Mistake(
-        f"The application {name!r} is disabled or suspended in the portal", remedy_of(Reason.APPLICATION_DISABLED)
+        f"The application {called(case.application)} is disabled or suspended in the portal",
+        remedy_of(Reason.APPLICATION_DISABLED),
     )

@@ -27,10 +27,7 @@ from .reasons import Rejection
 from .spelling import lenient_octets
 from .wording import Mistake, ago, moment, shown
 
-__all__ = ["Signed", "algorithm_mistake", "signature_mistake"]
-
-MOST_SEARCHED: Final = 20_000
-"""How many applications are searched for the key that signed."""
+__all__ = ["Signed", "algorithm_mistake", "called", "signature_mistake"]
 
 _DIGESTS: Final[dict[str, Any]] = {"SHA-256": hashes.SHA256, "SHA-384": hashes.SHA384, "SHA-512": hashes.SHA512}
 _WHAT_IS_SIGNED: Final = "sign the ASCII octets of header.payload as they are sent (RFC 7515 section 5.1)"
@@ -45,6 +42,8 @@ class Signed(NamedTuple):
     usable: Sequence[RegisteredCertificate]
     """The certificates of the application that count at `now`."""
     portal: Portal
+    searched: int
+    """How many of its applications are searched for the key that signed."""
     claims: dict[str, Any]
     """As they stand in the payload, unverified; empty where they cannot be read."""
     now: float
@@ -67,7 +66,8 @@ def _name(certificate: RegisteredCertificate) -> str:
     return f"{shown(certificate.subject)} (SHA-256 {certificate.thumbprint[:16]}…)"
 
 
-def _called(application: Application) -> str:
+def called(application: Application) -> str:
+    """What people call an application, in quotes."""
     return repr(shown(application.title or application.name or "(unnamed)"))
 
 
@@ -77,9 +77,15 @@ def _called(application: Application) -> str:
 def _other_certificates(signed: Signed) -> Iterator[tuple[Application, RegisteredCertificate]]:
     own = [c for c in signed.application.certificates if c not in signed.usable]
     yield from ((signed.application, certificate) for certificate in own)
-    for application in islice(signed.portal.applications, MOST_SEARCHED):
+    for application in islice(signed.portal.applications, signed.searched):
         if application.client_ids != signed.application.client_ids:
             yield from ((application, certificate) for certificate in application.certificates)
+
+
+def _nobody(signed: Signed) -> str:
+    if len(signed.portal.applications) > signed.searched:
+        return f"none of the first {signed.searched} applications"
+    return "no application"
 
 
 def _other_signer(signed: Signed) -> Mistake | None:
@@ -105,8 +111,8 @@ def _retired(certificate: RegisteredCertificate, now: float) -> Mistake:
 
 
 def _stranger(signed: Signed, other: Application, certificate: RegisteredCertificate) -> Mistake:
-    whose = f"{_called(other)} (client ID {shown(', '.join(other.client_ids))})"
-    own = _called(signed.application)
+    whose = f"{called(other)} (client ID {shown(', '.join(other.client_ids))})"
+    own = called(signed.application)
     if any(value in other.client_ids for value in signed.claims.values() if isinstance(value, str)):
         return Mistake(
             f"The client ID is that of application {own}, but the JWS was made and signed by {whose}",
@@ -133,11 +139,11 @@ def _named_certificate(signed: Signed) -> Mistake | None:
             if application is signed.application:
                 return _retired(certificate, signed.now)
             return Mistake(
-                f"x5t#S256 or x5c names the certificate of application {_called(application)}",
-                f"sign with the key of {_called(signed.application)}, and name its certificate",
+                f"x5t#S256 or x5c names the certificate of application {called(application)}",
+                f"sign with the key of {called(signed.application)}, and name its certificate",
             )
     return Mistake(
-        "x5t#S256 or x5c names a certificate that no application has registered",
+        f"x5t#S256 or x5c names a certificate that {_nobody(signed)} has registered",
         "register that certificate in the developer portal, or sign with the key of the registered one",
     )
 
@@ -284,7 +290,7 @@ def signature_mistake(signed: Signed) -> Mistake:
             f"sign with the key of {_name(newest)}",
         )
     return Mistake(
-        "Signed with a key that no application has registered, or header or payload were changed after signing",
+        f"Signed with a key that {_nobody(signed)} has registered, or header or payload were changed after signing",
         f"sign with the key of {_name(newest)}, or register the certificate of the key that signs",
     )
 

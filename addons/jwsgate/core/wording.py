@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .redaction import redacted
+
 __all__ = ["TIME_CLAIMS", "Mistake", "ago", "as_number", "moment", "shown", "span", "value_text"]
 
 TIME_CLAIMS: Final = ("exp", "nbf", "iat")
@@ -55,8 +57,8 @@ def moment(when: float) -> str:
 
 
 def shown(text: str, longest: int = _LONGEST) -> str:
-    """The client's text, safe to print and cut to a length."""
-    cut = text if len(text) <= longest else text[:longest] + "…"
+    """The client's text, safe to print, cut to a length, and without a JWS."""
+    cut = redacted(text, longest)
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut
     )
