@@ -264,7 +264,7 @@ class JwsGate:
         record.decision = decision
         if isinstance(decision, Allowed) and (would_reject := decision.would_reject) is not None:
             flow.marked = ":warning:"
-            flow.comment = f"jwsgate: would be rejected: {would_reject.reason}: {would_reject.detail}"
+            flow.comment = f"would be rejected: {would_reject.reason}: {would_reject.detail}"
         elif isinstance(decision, Rejected):
             reply = self._reply(decision)
             method = flow.request.method
@@ -272,7 +272,7 @@ class JwsGate:
             if reply.challenge is not None:
                 flow.response.headers["WWW-Authenticate"] = reply.challenge
             flow.marked = ":no_entry:"
-            flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
+            flow.comment = f"{decision.reason}: {decision.detail}"
             if not record.told:
                 self._tell(flow, record, decision)
 
@@ -332,6 +332,11 @@ class JwsGate:
         """What the decision on a flow is filed under."""
         record = self._records.get(flow)
         return None if record is None else record.transaction_id
+
+    def decision_on(self, flow: http.HTTPFlow) -> Decision | None:
+        """The decision on a flow so far, for those who show it."""
+        record = self._records.get(flow)
+        return None if record is None else record.decision
 
     def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
         """Keep account of a request that no decision was made on; returns its transaction ID."""
