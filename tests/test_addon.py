@@ -270,7 +270,7 @@ def test_refused(proxy: Proxy, given: dict[str, Any], reason: Reason) -> None:
     assert flow.response.headers["content-length"] == str(len(ANSWERS[reason].body))
     assert len(flow.response.headers[HEADER]) == 24
     assert flow.marked == ":no_entry:"
-    assert flow.comment.startswith(f"jwsgate: {reason}: ")
+    assert flow.comment.startswith(f"{reason}: ")
     assert before == flow.request.headers.fields
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from mitmproxy import connection, ctx, http
+from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
@@ -44,13 +44,15 @@ from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
 
-__all__ = ["LAST_RESORT", "STANDING", "JwsGate", "log_fault"]
+__all__ = ["LAST_RESORT", "SIGNER_NAME", "STANDING", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
 _TRANSACTION_NAME: Final = TRANSACTION_HEADER.encode()
 _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
+SIGNER_NAME: Final = "jwsgate-signer"
+"""The add-on that signs for clients, which must not be in the process of a gate."""
 LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
 STANDING: Final = http.Response.make(*LAST_RESORT)
 """What stands on each flow until its decision: one for all, as making one takes longer than deciding. Never sent."""
@@ -195,6 +197,8 @@ class JwsGate:
         Raises:
             mitmproxy.exceptions.OptionsError: when they or the files cannot be used.
         """
+        if ctx.master.addons.get(SIGNER_NAME) is not None:
+            raise exceptions.OptionsError("this process signs requests, which the gate would verify; start them apart")
         self._started = True
         self.tls.start()
         self.configure(ctx.options.keys())
@@ -264,7 +268,7 @@ class JwsGate:
         record.decision = decision
         if isinstance(decision, Allowed) and (would_reject := decision.would_reject) is not None:
             flow.marked = ":warning:"
-            flow.comment = f"jwsgate: would be rejected: {would_reject.reason}: {would_reject.detail}"
+            flow.comment = f"would be rejected: {would_reject.reason}: {would_reject.detail}"
         elif isinstance(decision, Rejected):
             reply = self._reply(decision)
             method = flow.request.method
@@ -272,7 +276,7 @@ class JwsGate:
             if reply.challenge is not None:
                 flow.response.headers["WWW-Authenticate"] = reply.challenge
             flow.marked = ":no_entry:"
-            flow.comment = f"jwsgate: {decision.reason}: {decision.detail}"
+            flow.comment = f"{decision.reason}: {decision.detail}"
             if not record.told:
                 self._tell(flow, record, decision)
 
@@ -332,6 +336,11 @@ class JwsGate:
         """What the decision on a flow is filed under."""
         record = self._records.get(flow)
         return None if record is None else record.transaction_id
+
+    def decision_on(self, flow: http.HTTPFlow) -> Decision | None:
+        """The decision on a flow so far, for those who show it."""
+        record = self._records.get(flow)
+        return None if record is None else record.decision
 
     def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
         """Keep account of a request that no decision was made on; returns its transaction ID."""

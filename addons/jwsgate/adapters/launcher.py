@@ -208,6 +208,8 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
         # One watches for all: its supervisor has the others follow.
         jwsgate_watch=settings.watch and (link is None or link.number == 0),
     )
+    if "web_columns" in opts:  # mitmweb: the comments tell why requests were refused
+        opts.update(web_columns=["method", "path", "status", "comment"])
     gate = install(the_master)
     gate.tls.verifies_upstream = True
     gate.state.is_alone = link is None

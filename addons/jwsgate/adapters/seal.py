@@ -104,6 +104,10 @@ def install(master: Any) -> JwsGate:
     manager.register(gate)
     manager.chain.insert(1, gate.tls)
     manager.register(gate.tls)
+    if manager.get("view") is not None:  # mitmweb or the console
+        from .ui import DecisionView  # noqa: PLC0415 - slow to import, and a sidecar has no use for it
+
+        manager.add(DecisionView(master, gate))
     manager.add(seal)
     sealed = manager if isinstance(manager, SealedAddonManager) else seal_manager(manager, fixed=False)
     sealed.trusted = gate, seal

@@ -1,0 +1,186 @@
+"""mitmweb in front of a gate: what a person sees of its decisions, and that nothing done there opens anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import material
+from e2e import gates
+from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials
+from e2e.http_client import exchange
+from e2e.mitmweb import Web
+from e2e.upstream import RecordingUpstream
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def web(
+    home: Path, files: Files, session_upstream: RecordingUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Web]:
+    """The gate with mitmweb, and a request of each kind."""
+    port = gates.free_port()
+    with gates.running(
+        lambda listen: gates.command(
+            "jwsgate run",
+            upstream=session_upstream.url,
+            port=listen,
+            portal=files.portal,
+            policy=files.policy,
+            options=[f"web_port={port}", "web_open_browser=false", "web_password=secret"],
+            arguments=["--ui", "web"],
+        ),
+        env=gates.environment(home),
+        directory=tmp_path_factory.mktemp("web"),
+        name="mitmweb",
+    ) as gate:
+        exchange(gate.port, "GET", "/orders/good", credentials())
+        exchange(gate.port, "GET", "/orders/unsigned", [("X-IBM-Client-Id", RSA)])
+        old = material.jws(KEYS[RSA], {"iat": int(time.time()) - 90_000, "exp": int(time.time()) - 86_400})
+        exchange(gate.port, "GET", "/orders/expired", credentials(RSA, old))
+        exchange(gate.port, "GET", "/orders/unregistered", credentials(NO_CERTIFICATE, old))
+        exchange(gate.port, "POST", "/orders/foreign", credentials(RSA, material.jws(KEYS[P256])), b"{}")
+        yield Web(gate, f"http://127.0.0.1:{port}", "secret")
+    assert "Traceback" not in gate.log()
+
+
+@pytest.mark.parametrize(
+    ("path", "marked", "comment"),
+    [
+        ("/orders/good", "✅", "allowed: rsa, RS256, certificate "),
+        ("/orders/unsigned", "⛔", "jws_missing: header jwt is missing"),
+        ("/orders/expired", "⛔", "jws_expired: exp has passed"),
+        ("/orders/unregistered", "⛔", "certificate_missing: "),
+        ("/orders/foreign", "⛔", "algorithm_not_allowed: "),
+    ],
+    ids=["good", "unsigned", "expired", "unregistered", "foreign"],
+)
+def test_marks_and_comments(web: Web, path: str, marked: str, comment: str) -> None:
+    """Every decision shows in the list of flows."""
+    flow = web.flow(path)
+    assert flow["marked"] == marked
+    assert flow["comment"].startswith(comment)
+
+
+def content(web: Web, path: str, message: str = "response", view: str = "auto") -> dict[str, str]:
+    """A body as mitmweb shows it."""
+    found: dict[str, str] = web.call(f"/flows/{web.flow(path)['id']}/{message}/content/{view}.json")
+    return found
+
+
+def test_content_view(web: Web) -> None:
+    """Denied responses explain themselves; for all others the account is there for the choosing."""
+    denied = content(web, "/orders/expired")
+    assert denied["view_name"] == "JWS gate"
+    assert denied["text"].startswith("Rejected (jws_expired): The JWS expired 1 day ago")
+    assert content(web, "/orders/good")["view_name"] != "JWS gate"
+    chosen = content(web, "/orders/good", view="jws%20gate")
+    assert chosen["text"].startswith("Allowed: ")
+    posted = content(web, "/orders/foreign", "request", "jws%20gate")
+    assert "Rejected (algorithm_not_allowed)" in posted["text"]
+
+
+def test_explain_and_applications(web: Web) -> None:
+    """The commands answer what the page shows."""
+    lines = web.command("jwsgate.explain", f"@{web.flow('/orders/expired')['id']}")
+    assert isinstance(lines, list), lines
+    assert lines[0].startswith("Rejected (jws_expired): The JWS expired 1 day ago")
+    applications = web.command("jwsgate.applications")
+    assert re.fullmatch(rf"rsa: client IDs {RSA}; certificates: 36[45] days left", applications[0])
+    assert "no-certificate: client IDs" in "\n".join(applications)
+
+
+def test_reload(web: Web) -> None:
+    """Portal and policy are read anew."""
+    seen = web.gate.log().count("reloaded, revision")
+    assert web.command("jwsgate.reload") is None
+    web.gate.wait_for_log("reloaded, revision", seen + 1)
+
+
+def test_replay_is_decided_anew(web: Web, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """A denied request stays denied when it is replayed, or signed with another key; signed with its own it passes."""
+    flow = web.flow("/orders/expired")
+    upstream.clear()
+    for number, key in enumerate((None, material.private_key("rsa", "stranger"), KEYS[RSA])):
+        if key is not None:
+            file = tmp_path / f"{number}.key"
+            file.write_text(material.private_pem(key))
+            assert web.command("jwsgate.sign", f"@{flow['id']}", str(file)) is None
+        before = web.gate.log().count("rejected:")
+        web.call(f"/flows/{flow['id']}/replay", {}, "POST")
+        if key is not KEYS[RSA]:
+            web.gate.wait_for_log("rejected:", before + 1)
+            assert web.flow("/orders/expired")["marked"] == "⛔"
+            upstream.assert_untouched()
+    passed = web.until("/orders/expired", lambda flow: flow["marked"] == "✅")
+    assert passed["response"]["status_code"] == 200
+    assert [request.target for request in upstream.requests] == [b"/orders/expired"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["~all", "/no/such.key"], "does not exist"),
+        (["~all", __file__], "is not a private key"),
+        (["~u nowhere", __file__], "no request was named"),
+    ],
+    ids=["missing", "no-key", "no-request"],
+)
+def test_bad_keys(web: Web, arguments: list[str], told: str) -> None:
+    """What is wrong is told, without a traceback."""
+    assert told in web.command("jwsgate.sign", *arguments)
+
+
+def test_edited_decision_opens_nothing(web: Web, upstream: RecordingUpstream) -> None:
+    """Whatever is written on a flow, marks and comments or another target, its replay is decided by what it is."""
+    upstream.clear()
+    flow = web.flow("/orders/unsigned")
+    web.call(f"/flows/{flow['id']}", {"marked": ":white_check_mark:", "comment": "allowed: rsa"}, "PUT")
+    web.call(f"/flows/{flow['id']}", {"request": {"headers": [["X-IBM-Client-Id", RSA], ["jwt", "a.b.c"]]}}, "PUT")
+    before = web.gate.log().count("rejected: jws_malformed")
+    web.call(f"/flows/{flow['id']}/replay", {}, "POST")
+    web.gate.wait_for_log("rejected: jws_malformed", before + 1)
+    upstream.assert_untouched()
+    with contextlib.suppress(urllib.error.HTTPError):
+        web.call("/options", {"stream_large_bodies": "1"}, "PUT")
+    assert exchange(web.gate.port, "POST", "/orders/x", [("X-IBM-Client-Id", RSA)], b"x" * 9).status == 500
+    upstream.assert_untouched()
+
+
+def test_in_a_browser(web: Web, tmp_path: Path) -> None:
+    """In a real browser the list says which requests were refused and why, and a refused one explains itself."""
+    if (chromium := shutil.which("chromium")) is None:
+        message = "needs chromium (Debian package chromium)"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    page = f"{web.url}/?token={web.token}#/flows/{web.flow('/orders/unregistered')['id']}/response"
+    done = subprocess.run(
+        [
+            *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,640", "--dump-dom"),
+            *("--virtual-time-budget=4000", f"--user-data-dir={tmp_path}", page),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    shown = re.sub(r"<[^>]*>", "\n", done.stdout)
+    rows = re.findall(r"<tr.*?</tr>", done.stdout, re.DOTALL)
+    for path, mark, comment in (
+        ("/orders/good", "✅", "allowed: rsa"),
+        ("/orders/unregistered", "⛔", "certificate_missing: the application has no certificate registered"),
+        ("/orders/foreign", "⛔", "algorithm_not_allowed"),
+    ):
+        (row,) = [row for row in rows if f"{path}<" in row]
+        assert mark in row
+        assert comment in row
+    assert "Rejected (certificate_missing): " in shown, done.stderr[-2000:]
