@@ -10,6 +10,7 @@ from .policy import policy_group
 from .portal import portal_group
 from .run import run_command
 from .schema import schema_command
+from .serve import serve_command
 
 __all__ = ["main", "run_command"]
 
@@ -20,5 +21,13 @@ def main() -> None:
     """A gate in front of an API: a request passes only with a JWS signed by its application's certificate."""
 
 
-for _command in (run_command, explain_command, lint_command, policy_group, portal_group, schema_command):
+for _command in (
+    run_command,
+    serve_command,
+    explain_command,
+    lint_command,
+    policy_group,
+    portal_group,
+    schema_command,
+):
     main.add_command(_command)
