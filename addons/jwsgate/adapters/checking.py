@@ -30,8 +30,9 @@ _NOTHING: Final = RequestFacts("", b"", ())
 class Checker:
     """Answers questions of one dialect."""
 
-    def __init__(self, dialect: Dialect, state: GateState, accounts: Accounts) -> None:
-        self._dialect, self._state, self._accounts = dialect, state, accounts
+    def __init__(self, dialect: Dialect, sets: frozenset[bytes], state: GateState, accounts: Accounts) -> None:
+        """`sets` are the headers that the proxy sets from each answer, in lower case."""
+        self._dialect, self._sets, self._state, self._accounts = dialect, sets, state, accounts
         self._tongue: Tongue | None = None
         self._snapshot: Snapshot | None = None
         self.last_resort = denied(dialect, API_CONNECT[Reason.INTERNAL_ERROR], "0" * 24)
@@ -61,7 +62,7 @@ class Checker:
             return self._finish(question, _NOTHING, Rejected(Reason.POLICY_UNAVAILABLE, "no files are loaded"), started)
         tongue = self._tongue
         if tongue is None or snapshot is not self._snapshot:
-            tongue = self._tongue = Tongue(self._dialect, snapshot)
+            tongue = self._tongue = Tongue(self._dialect, self._sets, snapshot)
             self._snapshot = snapshot
         try:
             facts = tongue.read(question)

@@ -3,15 +3,13 @@
 Rule 1. A listener speaks one dialect. Method and target of the request are read from the one place where its proxy
         puts them, in the one spelling that the proxy writes; whatever looks like it besides is a denial.
 Rule 2. What a policy demands and a dialect cannot do is refused by name when the policy is loaded (`check_policy`).
-Rule 3. Headers that only the gate may send upstream are taken off by the proxy: Envoy is told which; the others say in
-        the target of their question (`/?sets=X-Subject,…`) which ones they set themselves, and nothing passes as long
-        as one of them is missing there.
+Rule 3. Headers that only the gate may send upstream are set by the proxy from the answer, whatever the client sent. No
+        proxy can be asked whether it does; whoever configures it declares them, and a policy with others is refused.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
 
 from jwsgate.core.answers import TRANSACTION_HEADER, Reply
 from jwsgate.core.decision import Allowed, Snapshot
@@ -75,8 +73,9 @@ def _places(route: Route) -> Iterator[Source]:
 class Tongue:
     """A dialect under one snapshot: makes facts of questions and octets of decisions."""
 
-    def __init__(self, dialect: Dialect, snapshot: Snapshot) -> None:
-        self._dialect = dialect
+    def __init__(self, dialect: Dialect, sets: frozenset[bytes], snapshot: Snapshot) -> None:
+        """`sets` are the headers that the proxy sets from each answer, in lower case."""
+        self._dialect, self._sets = dialect, sets
         self._dropped = frozenset(snapshot.router.dropped_headers)
         own = {each: dropped_name(each) for each in (dialect.method, dialect.target, dialect.address) if each}
         places = [place for route in snapshot.router for place in _places(route)]
@@ -85,14 +84,12 @@ class Tongue:
         self._watched = self._dropped | frozenset(own.values())
         if dialect.is_envoy:
             self._watched |= self._sources | {_PARTIAL}
-        self._sets: tuple[bytes, frozenset[bytes]] = b"", frozenset()
 
     def read(self, question: Question) -> RequestFacts:
         """The request that a proxy asks about.
 
         Raises:
-            Rejection: `request_unsafe` when the question is not in the dialect; `policy_unavailable` when the proxy
-                does not see to the headers that only the gate may send upstream.
+            Rejection: `request_unsafe` when the question is not in the dialect.
         """
         watched = self._watched
         plain: list[tuple[bytes, bytes]] = []
@@ -111,14 +108,13 @@ class Tongue:
     def _told(
         self, question: Question, plain: list[tuple[bytes, bytes]], special: Headers | list[tuple[bytes, bytes]]
     ) -> RequestFacts:
-        sets = self._checked_sets(question.target)
         told: dict[bytes, bytes] = {}
         for name, value in special:
             if name in self._own:
                 if name in told:
                     raise _unsafe("a header of the proxy is repeated")
                 told[name] = value
-            elif name.lower() not in sets:
+            elif name.lower() not in self._sets:
                 raise _unsafe("a header imitates one that only the proxy or the gate may send")
         dialect = self._dialect
         method, target = told.get(dialect.method), told.get(dialect.target)
@@ -129,25 +125,13 @@ class Tongue:
         peer = told[dialect.address].decode("latin-1") if dialect.address in told else question.peer
         return RequestFacts(method.decode("latin-1"), target, tuple(plain), peer)
 
-    def _checked_sets(self, target: bytes) -> frozenset[bytes]:
-        """The headers that the proxy sets itself whatever the client sent, in lower case."""
-        known, sets = self._sets
-        if target != known:
-            texts = [value for key, value in parse_qsl(target.partition(b"?")[2]) if key == b"sets"]
-            sets = frozenset(name.strip().lower() for text in texts for name in text.split(b","))
-            missing = self._dropped - {dropped_name(name) for name in sets}
-            if missing:
-                names = ", ".join(sorted(name.decode("ascii") for name in missing))
-                raise Rejection(Reason.POLICY_UNAVAILABLE, f"the proxy does not say that it sets {names}")
-            self._sets = target, sets
-        return sets
-
     def body(self, question: Question) -> bytes | None:
-        """The whole body of the client's request; None when the proxy did not pass it on."""
-        if not self._dialect.is_envoy:
-            return None
+        """The whole body of the client's request; None when the proxy did not pass it on.
+
+        An empty one is none: Envoy says nothing of it, whether or not it was told to pass bodies on.
+        """
         values = [value for name, value in question.headers if name.lower() == _PARTIAL]
-        return question.body if values == [b"false"] else None
+        return question.body if self._dialect.is_envoy and values == [b"false"] and question.body else None
 
     def allow(self, allowed: Allowed, facts: RequestFacts, transaction_id: str) -> bytes:
         """The answer that lets a request pass."""
@@ -245,12 +229,19 @@ def _impossible(route: Route, dialect: Dialect) -> Iterator[tuple[str, str]]:
             yield "upstream.strip_jws", "use --dialect envoy and a header or cookie, or jwsgate run"
 
 
-def check_policy(snapshot: Snapshot, dialect: Dialect) -> None:
-    """Whether a dialect can do what a policy demands.
+def check_policy(snapshot: Snapshot, dialect: Dialect, sets: frozenset[bytes]) -> None:
+    """Whether a dialect can do what a policy demands; `sets` as for `Tongue`.
 
     Raises:
         Unfit: naming what it cannot do.
     """
+    declared = {dropped_name(name) for name in sets}
+    if missing := sorted(snapshot.router.dropped_headers - declared):
+        names = ", ".join(name.decode("ascii") for name in missing)
+        raise Unfit(
+            f"the header {names} that the policy tells the upstream could be written by clients",
+            f"have {dialect.name} set it from the answer, and say so with --proxy-sets",
+        )
     for route in snapshot.router:
         for what, remedy in _impossible(route, dialect):
             raise Unfit(f"{what} of route {route.name!r} cannot be had behind {dialect.name}", remedy)

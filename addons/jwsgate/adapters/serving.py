@@ -41,6 +41,8 @@ class ServeSettings:
     portal: str
     policies: Sequence[str]
     peers: Sequence[Network] = ()
+    proxy_sets: Sequence[str] = ()
+    """The headers that the proxy sets from each answer."""
     socket_mode: int = 0o660
     remember: int = 0
     """How many verified JWS are remembered."""
@@ -59,12 +61,13 @@ class _CheckService:
 
     def __init__(self, settings: ServeSettings) -> None:
         dialect = DIALECTS[settings.dialect]
+        sets = frozenset(name.lower().encode("ascii") for name in settings.proxy_sets)
         cache: JwsCache = VerifiedCache(settings.remember, settings.remember * _ENTRY_OCTETS)
-        self.state = GateState(cache, lambda snapshot: check_policy(snapshot, dialect))
+        self.state = GateState(cache, lambda snapshot: check_policy(snapshot, dialect, sets))
         self.accounts = Accounts()
         self.on_reload: Callable[[Outcome], None] = lambda _outcome: None
         self.reloader = Reloader(self.state, self._reloaded)
-        self.checker = Checker(dialect, self.state, self.accounts)
+        self.checker = Checker(dialect, sets, self.state, self.accounts)
         self.server: CheckServer | None = None
         self.ended = asyncio.Event()
 

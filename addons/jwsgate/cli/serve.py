@@ -2,6 +2,7 @@
 
 import importlib.util
 import ipaddress
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import click
 from jwsgate.adapters.listening import Address
 from jwsgate.adapters.supervisor import supervise
 from jwsgate.adapters.worker import has_supervisor
+from jwsgate.core.upstream import TRANSACTION_HEADER
 
 from .options import (
     EXIT_CODES,
@@ -30,6 +32,7 @@ from .options import (
 __all__ = ["serve_command"]
 
 _LOOPBACK: Final = "127.0.0.0/8", "::1"
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def _split_address(context: click.Context, parameter: click.Parameter, value: str) -> Address:
@@ -60,6 +63,13 @@ class _Mode(click.ParamType[int]):
         if len(text) > 4 or not text.isascii() or set(text) - set("01234567"):
             self.fail("write permissions in octal, such as 660", parameter, context)
         return int(text, 8)
+
+
+def _check_names(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _NAME.fullmatch(value):
+            raise click.BadParameter("write the name of one HTTP header, such as X-Subject")
+    return values
 
 
 @click.command("serve", epilog=EXIT_CODES)
@@ -101,6 +111,18 @@ class _Mode(click.ParamType[int]):
     show_default=True,
     help="Addresses that the proxy asks from; all others are refused. May be given more than once.",
 )
+@click.option(
+    "--proxy-sets",
+    envvar="JWSGATE_PROXY_SETS",
+    show_envvar=True,
+    metavar="HEADER",
+    multiple=True,
+    default=(TRANSACTION_HEADER,),
+    show_default=True,
+    callback=_check_names,
+    help="A header that the proxy sets from each answer whatever the client sent, and takes off when the answer has "
+    "none. All that the policy tells the upstream have to be named. May be given more than once.",
+)
 @portal_option
 @policies_option
 @click.option(
@@ -125,6 +147,7 @@ def serve_command(
     listen: Address,
     socket_mode: int,
     peers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+    proxy_sets: tuple[str, ...],
     portal: str | None,
     policies: tuple[str, ...],
     remember: int,
@@ -157,6 +180,7 @@ def serve_command(
                 portal=portal or "",
                 policies=tuple(filter(None, policies)),
                 peers=peers,
+                proxy_sets=(*proxy_sets, TRANSACTION_HEADER),
                 socket_mode=socket_mode,
                 remember=remember,
                 replay_store=replay_store,
