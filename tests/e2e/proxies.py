@@ -107,15 +107,21 @@ def _envoy(directory: Path, port: int, service: str, upstream: int, changes: Map
     return [program("envoy"), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]
 
 
+def proxy_command(
+    proxy: Proxy, directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str] | None = None
+) -> list[str]:
+    """The command line of a proxy with the configuration of deploy/, but for places and `changes`."""
+    return (_nginx if proxy == "nginx" else _envoy)(directory, port, service, upstream, changes or {})
+
+
 @contextlib.contextmanager
 def proxy_before(
     proxy: Proxy, service: str, upstream: int, home: Path, directory: Path, changes: Mapping[str, str] | None = None
 ) -> Iterator[Gate]:
     """A proxy with the configuration of deploy/, but for places and `changes`."""
     program(proxy)
-    make = _nginx if proxy == "nginx" else _envoy
     with gates.running(
-        lambda port: make(directory, port, service, upstream, changes or {}),
+        lambda port: proxy_command(proxy, directory, port, service, upstream, changes),
         env=gates.environment(home),
         directory=directory,
         name=proxy,
