@@ -45,7 +45,7 @@ class _Connection(asyncio.Protocol):
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._head_octets = self._body_octets = 0
+        self._octets, self._most = 0, _MAX_HEAD_OCTETS
 
     @property
     def busy(self) -> bool:
@@ -74,7 +74,10 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         try:
+            self._octets += len(octets)
             self._parser.feed_data(octets)
+            if self._octets > self._most:
+                raise _TooMuch
         except BaseException as error:
             # An error of a callback comes wrapped in the parser's own.
             self._end(error.__context__ or error)
@@ -94,28 +97,20 @@ class _Connection(asyncio.Protocol):
 
     def on_url(self, part: bytes) -> None:
         self._target += part
-        self._head(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head(len(name) + len(value))
         self._headers.append((name, value))
 
-    def _head(self, octets: int) -> None:
-        self._head_octets += octets
-        if self._head_octets > _MAX_HEAD_OCTETS:
-            raise _TooMuch
-
     def on_body(self, part: bytes) -> None:
-        self._body_octets += len(part)
-        if self._body_octets > _MAX_BODY_OCTETS:
-            raise _TooMuch
+        self._most = _MAX_BODY_OCTETS
         self._body.append(part)
 
     def on_message_complete(self) -> None:
         if self._task is not None:
             raise _TooMuch
         method = self._parser.get_method().decode("latin-1")
-        question = Question(method, self._target, tuple(self._headers), b"".join(self._body), self._peer)
+        body = b"".join(self._body) if self._body else b""
+        question = Question(method, self._target, tuple(self._headers), body, self._peer)
         self._begin()
         answer = self._checker.answer(question)
         if isinstance(answer, bytes):

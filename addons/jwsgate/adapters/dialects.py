@@ -26,9 +26,10 @@ _TRANSACTION: Final = TRANSACTION_HEADER.encode()
 _PARTIAL: Final = b"x-envoy-auth-partial-body"
 _REMOVE: Final = b"x-envoy-auth-headers-to-remove"
 _JSON: Final = "application/json"
+_MOST_NAMES: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """One HTTP request of a proxy, as it came. `peer` is the proxy's address."""
 
@@ -84,6 +85,8 @@ class Tongue:
         self._watched = self._dropped | frozenset(own.values())
         if dialect.is_envoy:
             self._watched |= self._sources | {_PARTIAL}
+        self._unwatched: set[bytes] = set()
+        """Names of other headers seen before: to look them up is cheaper than to fold them."""
 
     def read(self, question: Question) -> RequestFacts:
         """The request that a proxy asks about.
@@ -91,11 +94,14 @@ class Tongue:
         Raises:
             Rejection: `request_unsafe` when the question is not in the dialect.
         """
-        watched = self._watched
+        unwatched = self._unwatched
         plain: list[tuple[bytes, bytes]] = []
         special: list[tuple[bytes, bytes]] = []
         for field in question.headers:
-            (special if dropped_name(field[0]) in watched else plain).append(field)
+            if field[0] in unwatched or not self._watches(field[0]):
+                plain.append(field)
+            else:
+                special.append(field)
         if self._dialect.is_envoy:
             for name, value in special:
                 if name.lower() != _PARTIAL:
@@ -104,6 +110,13 @@ class Tongue:
                     plain += [(name, each) for each in values]
             return RequestFacts(question.method, question.target, tuple(plain), question.peer)
         return self._told(question, plain, special)
+
+    def _watches(self, name: bytes) -> bool:
+        if dropped_name(name) in self._watched:
+            return True
+        if len(self._unwatched) < _MOST_NAMES:
+            self._unwatched.add(name)
+        return False
 
     def _told(
         self, question: Question, plain: list[tuple[bytes, bytes]], special: Headers | list[tuple[bytes, bytes]]
