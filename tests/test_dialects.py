@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -11,7 +11,7 @@ from jwsgate.adapters.dialects import DIALECTS, Dialect, Question, Tongue, check
 from jwsgate.core.answers import API_CONNECT, Reply, reply_table
 from jwsgate.core.decision import Allowed, Snapshot
 from jwsgate.core.facts import RequestFacts
-from jwsgate.core.policy import Route, Router
+from jwsgate.core.policy import NarrowedRoutes, Route, Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.files.documents import read_document
@@ -205,11 +205,21 @@ def test_refuses_what_cannot_be_had(demand: str, where: list[str], what: str) ->
     assert refused == list(where)
 
 
+def test_refuses_it_of_single_applications() -> None:
+    """What only some applications are held to counts as well."""
+    made = Router()
+    (route,) = snapshot("  - {name: r, path: /a}\n").router
+    made.add(replace(route, narrowed=NarrowedRoutes({}, (replace(route, max_body_octets=1),))))
+    with pytest.raises(Unfit, match="max_body_octets of route 'r'"):
+        check_policy(Snapshot(Portal(()), made, "1"), DIALECTS["nginx"], SETS)
+
+
 def test_every_part_of_a_route_is_known() -> None:
     """Whatever a route gets to demand one day has to be looked at here: can the dialects do it?"""
     decided_by_the_core = {
         *("name", "pattern", "methods", "client_id", "jws", "max_jws_octets", "algorithms", "claims", "bindings"),
         *("single_use", "unencoded", "trust", "audit_failure", "open", "errors", "report", "upstream"),
+        *("barred", "narrowed"),
     }
     refused_somewhere = {"action", "cors", "websocket", "max_body_octets", "client_certificate", "detached"}
     assert {each.name for each in fields(Route)} == decided_by_the_core | refused_somewhere

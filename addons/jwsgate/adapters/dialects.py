@@ -256,5 +256,6 @@ def check_policy(snapshot: Snapshot, dialect: Dialect, sets: frozenset[bytes]) -
             f"have {dialect.name} set it from the answer, and say so with --proxy-sets",
         )
     for route in snapshot.router:
-        for what, remedy in _impossible(route, dialect):
-            raise Unfit(f"{what} of route {route.name!r} cannot be had behind {dialect.name}", remedy)
+        for each in (route, *(() if route.narrowed is None else route.narrowed.routes)):
+            for what, remedy in _impossible(each, dialect):
+                raise Unfit(f"{what} of route {route.name!r} cannot be had behind {dialect.name}", remedy)
