@@ -16,8 +16,8 @@ What each peer checks differs: jwsgate everything that its policy says (claims, 
 Envoy jwt_authn the signature, issuer, audience and times; the home-made gate signature, audience and times; HAProxy
 jwt_verify the signature only.
 
---own measures `jwsgate serve` behind nginx alone at 100 and 100,000 clients. --write DIR writes tables and a chart into
-DIR. --check exits with 1 when a target is missed. Nothing is printed of a run in which an answer was not what it had to
+--own measures `jwsgate serve` behind nginx alone at 100 and 100,000 clients. --write DIR puts tables and a chart into
+DIR/performance.md. --check exits with 1 when a target is missed. Nothing is printed of a run in which an answer was not what it had to
 be, a forged JWS passed, or the upstream saw another number of requests than were allowed.
 """
 
@@ -40,6 +40,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -642,21 +643,41 @@ def compare(bench: Bench, names: Sequence[str], rounds: int, seconds: int) -> li
 # Telling
 
 
-def table(count: int, contestants: Sequence[Contestant]) -> list[str]:
+type Row = dict[str, float | str]
+
+
+def rows(contestants: Sequence[Contestant]) -> list[Row]:
+    """What is told of each contestant."""
+    return [
+        {
+            "name": each.name,
+            "seen": each.seen.rate(),
+            "seen_us": each.seen.cost(),
+            "fresh": each.fresh.rate(),
+            "fresh_us": each.fresh.cost(),
+            "p50": statistics.median(one.p50 for one in each.seen.single),
+            "p99": statistics.median(one.p99 for one in each.seen.single),
+            "peak_mb": each.peak_mb,
+            "start": each.start_seconds,
+        }
+        for each in contestants
+    ]
+
+
+def table(count: str, found: Sequence[Row]) -> list[str]:
     """Lines of Markdown."""
-    bare = next((each.seen.rate() for each in contestants if each.name == "bare mitmdump"), None)
+    bare = next((row["seen"] for row in found if row["name"] == "bare mitmdump"), None)
     lines = [
-        f"### {count:,} clients",
+        f"### {int(count):,} clients",
         "",
         "| | seen, requests/s | x bare | us | fresh, requests/s | us | p50 ms | p99 ms | peak MB | start s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for each in contestants:
-        p50, p99 = (statistics.median(getattr(one, name) for one in each.seen.single) for name in ("p50", "p99"))
-        times = "" if bare is None else f"{each.seen.rate() / bare:.1f}"
+    for row in found:
+        times = "" if bare is None else f"{float(row['seen']) / float(bare):.1f}"
         lines.append(
-            f"| {each.name} | {each.seen.rate():,.0f} | {times} | {each.seen.cost():.0f} | {each.fresh.rate():,.0f} "
-            f"| {each.fresh.cost():.0f} | {p50:.2f} | {p99:.2f} | {each.peak_mb:.0f} | {each.start_seconds:.1f} |"
+            f"| {row['name']} | {row['seen']:,.0f} | {times} | {row['seen_us']:.0f} | {row['fresh']:,.0f} "
+            f"| {row['fresh_us']:.0f} | {row['p50']:.2f} | {row['p99']:.2f} | {row['peak_mb']:.0f} | {row['start']:.1f} |"
         )
     return [*lines, ""]
 
@@ -677,30 +698,50 @@ def targets(contestants: Sequence[Contestant]) -> list[tuple[str, float, float]]
     return found
 
 
-def chart(results: dict[int, list[Contestant]]) -> str:
+def chart(results: dict[str, list[Row]]) -> str:
     """Bars as SVG: requests a second with seen JWS, for each number of clients."""
-    names = [each.name for each in next(iter(results.values()))]
-    most = max(each.seen.rate() for contestants in results.values() for each in contestants)
+    names = [row["name"] for row in max(results.values(), key=len)]
+    most = max(float(row["seen"]) for found in results.values() for row in found)
     shades, left, wide, bar = ["#9ecae1", "#4292c6", "#084594"], 220, 420, 14
-    rows, y = [], 40
+    shapes, y = [], 40
     for name in names:
-        rows.append(f'<text x="{left - 8}" y="{y + bar * len(results) / 2 + 4}" text-anchor="end">{name}</text>')
-        for shade, (_, contestants) in zip(shades, results.items(), strict=False):
-            rate = next(each.seen.rate() for each in contestants if each.name == name)
-            rows.append(
-                f'<rect x="{left}" y="{y}" width="{rate / most * wide:.1f}" height="{bar - 2}" fill="{shade}"/>'
-            )
-            rows.append(f'<text x="{left + rate / most * wide + 4:.1f}" y="{y + bar - 4}">{rate:,.0f}</text>')
+        shapes.append(f'<text x="{left - 8}" y="{y + bar * len(results) / 2 + 4}" text-anchor="end">{name}</text>')
+        for shade, found in zip(shades, results.values(), strict=False):
+            for rate in (float(row["seen"]) for row in found if row["name"] == name):
+                width = rate / most * wide
+                shapes.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{bar - 2}" fill="{shade}"/>')
+                shapes.append(f'<text x="{left + width + 4:.1f}" y="{y + bar - 4}">{rate:,.0f}</text>')
             y += bar
         y += 10
-    legend = " · ".join(f"{count:,}" for count in results)
+    legend = " · ".join(f"{int(count):,}" for count in results)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 70}" height="{y + 10}" '
         'font-family="sans-serif" font-size="11">\n'
         f'<text x="{left}" y="20">requests/s of a core, JWS seen before; clients: {legend} (light to dark)</text>\n'
-        + "\n".join(rows)
+        + "\n".join(shapes)
         + "\n</svg>\n"
     )
+
+
+def write(folder: Path, told: dict[str, Any]) -> None:
+    """Put what was found beside what earlier runs found, and all of it into performance.md and its chart."""
+    kept = folder / "performance.json"
+    every = json.loads(kept.read_text()) if kept.exists() else {"clients": {}}
+    every["clients"] = dict(sorted((every["clients"] | told.pop("clients", {})).items(), key=lambda one: int(one[0])))
+    every |= told
+    kept.write_text(json.dumps(every, indent=1) + "\n")
+    lines = [every.get("about", ""), ""]
+    for count, found in every["clients"].items():
+        lines += table(count, found)
+    lines += [*every.get("targets", []), "", *every.get("own", [])]
+    page = folder / "performance.md"
+    before, begin, rest = page.read_text().partition("<!-- measured -->\n")
+    _, end, after = rest.partition("<!-- /measured -->\n")
+    if not end:
+        raise Broken(f"{page} has no place for what was measured")
+    page.write_text(before + begin + "\n".join(lines).rstrip() + "\n" + end + after)
+    if every["clients"]:
+        (folder / "peers.svg").write_text(chart(every["clients"]))
 
 
 def own(directory: Path, keys: Sequence[str], rounds: int, seconds: int) -> tuple[list[str], float]:
@@ -745,7 +786,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="contestants whose names hold one of these words, with commas")
     parser.add_argument("--own", action="store_true", help="the cost at 100 and 100,000 clients")
     parser.add_argument("--fresh", type=int, default=0, help="how many fresh JWS; if not said, enough")
-    parser.add_argument("--write", metavar="DIR", help="write peers.md, or peers-own.md, and peers.svg there")
+    parser.add_argument("--write", metavar="DIR", help="put what is found into performance.md and peers.svg there")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
     arguments = parser.parse_args()
     if lacking := [name for name in ("wrk", "nginx") if which(name) is None]:
@@ -757,37 +798,36 @@ def main() -> None:
     words = arguments.only.split(",")
     names = [name for name in STARTERS if name not in wanting and any(word in name for word in words)]
     keys = [material.private_pem(material.private_key("rsa", f"peer {number}")) for number in range(KEYS)]
-    lines = [about(arguments), ""]
+    told: dict[str, Any] = {}
     missed = []
     try:
         with tempfile.TemporaryDirectory(prefix="jwsgate-peers-") as place:
             if arguments.own:
-                told, ratio = own(Path(place), keys, arguments.rounds, arguments.seconds)
-                lines += [*told, f"At 100,000 clients a request costs {ratio:.2f} times what it costs at 100."]
+                told["own"], ratio = own(Path(place), keys, arguments.rounds, arguments.seconds)
+                told["own"].append(f"At 100,000 clients a request costs {ratio:.2f} times what it costs at 100.")
                 missed += ["cost at 100,000 clients"] if ratio > 1.1 else []
             else:
-                results = {}
+                told["about"], told["clients"] = about(arguments), {}
                 for count in map(int, arguments.clients.split(",")):
-                    fresh = arguments.fresh or int(25_000 * 2 * arguments.rounds)
+                    fresh = arguments.fresh or 20_000 * 2 * arguments.rounds
                     with bench_of(Path(place) / str(count), count, fresh, keys) as bench:
-                        results[count] = compare(bench, names, arguments.rounds, arguments.seconds)
-                        lines += table(count, results[count])
-                        if bench.repeated:
-                            lines += [f"Repeated because something else ran: {bench.repeated} measurements.", ""]
-                        if count == 10_000:
-                            for what, ratio, least in targets(results[count]):
-                                lines += [f"- {what}: {ratio:.2f} (target {least:g})"]
-                                missed += [what] if ratio < least else []
-                            lines += [""]
+                        contestants = compare(bench, names, arguments.rounds, arguments.seconds)
+                    told["clients"][str(count)] = rows(contestants)
+                    if bench.repeated:
+                        print(f"repeated because something else ran: {bench.repeated} measurements")
+                    if count == 10_000:
+                        found = targets(contestants)
+                        told["targets"] = [f"- {what}: {ratio:.2f} (target {least:g})" for what, ratio, least in found]
+                        missed += [what for what, ratio, least in found if ratio < least]
+            lines = [told.get("about", ""), *told.get("targets", []), *told.get("own", [])]
+            for count, found in told.get("clients", {}).items():
+                lines += table(count, found)
+            print("\n".join(lines))
+            if arguments.write:
+                write(Path(arguments.write), told)
     except (Broken, AssertionError, OSError) as error:
         note("")
         sys.exit(f"bench/peers.py: no numbers from a broken run: {error}")
-    print("\n".join(lines))
-    if arguments.write:
-        folder = Path(arguments.write)
-        (folder / ("peers-own.md" if arguments.own else "peers.md")).write_text("\n".join(lines) + "\n")
-        if not arguments.own:
-            (folder / "peers.svg").write_text(chart(results))
     for what in missed:
         print(f"missed: {what}")
     if arguments.check and missed:
