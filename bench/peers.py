@@ -17,8 +17,8 @@ Envoy jwt_authn the signature, issuer, audience and times; the home-made gate si
 jwt_verify the signature only.
 
 --own measures `jwsgate serve` behind nginx alone at 100 and 100,000 clients. --write DIR puts tables and a chart into
-DIR/performance.md. --check exits with 1 when a target is missed. Nothing is printed of a run in which an answer was not what it had to
-be, a forged JWS passed, or the upstream saw another number of requests than were allowed.
+DIR/performance.md. --check exits with 1 when a target is missed. Nothing is printed of a run in which an answer was
+not what it had to be, a forged JWS passed, or the upstream saw another number of requests than were allowed.
 """
 
 import argparse
@@ -677,7 +677,8 @@ def table(count: str, found: Sequence[Row]) -> list[str]:
         times = "" if bare is None else f"{float(row['seen']) / float(bare):.1f}"
         lines.append(
             f"| {row['name']} | {row['seen']:,.0f} | {times} | {row['seen_us']:.0f} | {row['fresh']:,.0f} "
-            f"| {row['fresh_us']:.0f} | {row['p50']:.2f} | {row['p99']:.2f} | {row['peak_mb']:.0f} | {row['start']:.1f} |"
+            f"| {row['fresh_us']:.0f} | {row['p50']:.2f} | {row['p99']:.2f} "
+            f"| {row['peak_mb']:.0f} | {row['start']:.1f} |"
         )
     return [*lines, ""]
 
