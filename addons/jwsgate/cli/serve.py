@@ -159,7 +159,7 @@ def serve_command(
     workers: int,
     drain_seconds: int,
 ) -> None:
-    """Decide for Envoy, nginx and other proxies: an authorization service over HTTP.
+    """Decide for nginx, Envoy and other proxies, over HTTP.
 
     The proxy forwards a request only when the service says so. deploy/ has configurations that are tested.
     """
