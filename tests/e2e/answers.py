@@ -44,6 +44,7 @@ ANSWERS: Final[dict[str, tuple[int, str, str]]] = {
     "claim_mismatch": (500, "Internal Error", "JWS claim doesn't match"),
     "jws_expired": (500, "Internal Error", "JWS has expired"),
     "jws_replayed": (500, "Internal Error", "JWS has been used before"),
+    "binding_mismatch": (500, "Internal Error", "JWS doesn't belong to this request"),
     "jws_not_yet_valid": (500, "Internal Error", "JWS is not yet valid"),
     "policy_unavailable": (500, "Internal Error", "policy is not available"),
     "internal_error": (500, "Internal Error", "the gate could not decide"),

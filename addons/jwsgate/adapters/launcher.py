@@ -5,8 +5,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ from mitmproxy.utils import vt_codes
 from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
 
-from .admin import AdminServer
 from .command import Command, command_environment
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
@@ -27,7 +26,7 @@ from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
 from .listening import CannotListen, address_text, bind_sockets, inherited_sockets
-from .metrics import Metrics
+from .reload import Outcome
 from .seal import install
 from .worker import WorkerLink
 
@@ -100,6 +99,42 @@ class SidecarMaster(master.Master):
             disable_h2c.DisableH2C(),
             errorcheck.ErrorCheck(),
         )
+
+
+class _SidecarService:
+    """The gate in mitmproxy, as its life cycle sees it."""
+
+    def __init__(self, the_master: Any, gate: JwsGate) -> None:
+        self._master, self._gate = the_master, gate
+        self.state, self.accounts, self.reloader = gate.state, gate.accounts, gate.reloader
+        self.reopen = gate.tls.reload
+
+    @property
+    def on_reload(self) -> Callable[[Outcome], None]:
+        return self._gate.on_reload
+
+    @on_reload.setter
+    def on_reload(self, told: Callable[[Outcome], None]) -> None:
+        self._gate.on_reload = told
+
+    @property
+    def _server(self) -> Any:
+        return self._master.addons.get("proxyserver")
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self._server.listen_addrs())
+
+    @property
+    def can_drain(self) -> bool:
+        return isinstance(self._server, SidecarProxyserver)
+
+    async def drain(self, seconds: float) -> int:
+        self._gate.draining = True
+        return int(await self._server.drain(seconds))
+
+    def end(self) -> None:
+        getattr(self._master, "prompt_for_exit", self._master.shutdown)()
 
 
 class _Announcer:
@@ -248,13 +283,13 @@ async def _serve(settings: RunSettings) -> int:
     except (exceptions.OptionsError, CannotListen) as error:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
-    lifecycle = Lifecycle(the_master, gate, settings.drain_seconds, link)
+    lifecycle = Lifecycle(_SidecarService(the_master, gate), settings.drain_seconds, link)
     command = Command(settings.command, settings.drain_seconds, lifecycle.stop) if settings.command else None
     the_master.addons.add(_Announcer(the_master, settings, lifecycle, command))
     with lifecycle.listening():
         if command is not None:
             command.listen()
-        async with _admin(settings, gate, lifecycle, admin_sockets, link):
+        async with lifecycle.admin(settings.admin, admin_sockets):
             try:
                 await the_master.run()
             finally:
@@ -279,30 +314,6 @@ def _admin_sockets(settings: RunSettings, link: WorkerLink | None) -> Sequence[s
     if link is not None:
         return link.admin_sockets
     return bind_sockets(*settings.admin) if settings.admin is not None else ()
-
-
-@asynccontextmanager
-async def _admin(
-    settings: RunSettings,
-    gate: JwsGate,
-    lifecycle: Lifecycle,
-    sockets: Sequence[socket.socket],
-    link: WorkerLink | None,
-) -> AsyncIterator[None]:
-    if settings.admin is None:
-        yield
-        return
-    # Of several workers any one answers: each knows what all have counted, and whether all are ready.
-    shared = () if link is None else (link.metrics, link.number)
-    metrics = gate.accounts.metrics = Metrics(lambda: gate.state.snapshot, gate.state.cache, *shared)
-    server = AdminServer(*settings.admin, lifecycle.not_ready, metrics.exposition, sockets)
-    await server.start()
-    lifecycle.announce(f"jwsgate: metrics and health on http://{address_text(server.address)}")
-    try:
-        yield
-    finally:
-        await server.close()
-        metrics.close()
 
 
 def run(settings: RunSettings) -> int:

@@ -7,35 +7,68 @@ What happens is told to systemd or, in a worker, to its supervisor.
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-from mitmproxy.utils import asyncio_utils
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
 
 from jwsgate.files.problems import Unfit
 
-from .connection import SidecarProxyserver
-from .gate import JwsGate
-from .reload import Outcome
+from .accounts import Accounts
+from .admin import AdminServer
+from .listening import address_text
+from .metrics import Metrics
+from .reload import Outcome, Reloader
 from .signals import listen, stop_listening
+from .state import GateState
 from .systemd import notify, watchdog_seconds
 from .worker import WorkerLink
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "Service"]
 
 logger = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """A gate in whichever server it runs."""
+
+    state: GateState
+    accounts: Accounts
+    reloader: Reloader
+    on_reload: Callable[[Outcome], None]
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it takes requests."""
+        ...
+
+    @property
+    def can_drain(self) -> bool:
+        """Whether it knows how to finish what is in flight."""
+        ...
+
+    async def drain(self, seconds: float) -> int:
+        """Take nothing new in, and finish what is in flight; returns how many connections were cut off."""
+        ...
+
+    def reopen(self) -> None:
+        """Read anew what is no part of the snapshot, but for the audit file."""
+        ...
+
+    def end(self) -> None:
+        """Have the server end."""
+        ...
 
 
 class Lifecycle:
     """Ends and reloads a running gate."""
 
-    def __init__(self, master: Any, gate: JwsGate, drain_seconds: float, link: WorkerLink | None = None) -> None:
+    def __init__(self, service: Service, drain_seconds: float, link: WorkerLink | None = None) -> None:
         """`link` leads to the supervisor, in a process that has one."""
-        self._master = master
+        self._service = service
         self._link = link
-        self._gate = gate
         self._drain_seconds = drain_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
     @contextmanager
@@ -57,8 +90,8 @@ class Lifecycle:
         """Why requests should go elsewhere, a word each; empty when they should not."""
         reasons = {
             "draining": self.draining,
-            "unloaded": self._gate.state.snapshot is None,
-            "not-listening": not self._master.addons.get("proxyserver").listen_addrs(),
+            "unloaded": self._service.state.snapshot is None,
+            "not-listening": not self._service.is_listening,
             "workers-missing": self._link is not None and not self._link.all_serve,
         }
         return [reason for reason, holds in reasons.items() if holds]
@@ -72,14 +105,19 @@ class Lifecycle:
 
     def running(self) -> None:
         """Tell that requests are being answered, and keep telling."""
-        self._gate.on_reload = self._reloaded
+        self._service.on_reload = self._reloaded
         watchdog = watchdog_seconds()
         if self._link is not None:
             self._link.listen(self.stop)
         self._tell("ready", "READY=1")
         if self._link is not None or watchdog is not None:
             period = 1.0 if watchdog is None else min(1.0, watchdog / 2)
-            asyncio_utils.create_task(self._beat(period), name="heartbeat", keep_ref=True)
+            self._begin(self._beat(period))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
 
     async def _beat(self, period: float) -> None:
         while True:
@@ -90,7 +128,7 @@ class Lifecycle:
             await asyncio.sleep(period)
 
     def _tell(self, word: str, *lines: str) -> None:
-        revision = self._gate.state.revision or "none"
+        revision = self._service.state.revision or "none"
         if self._link is None:
             notify(*lines, f"STATUS={word}, revision {revision}")
         else:
@@ -98,28 +136,27 @@ class Lifecycle:
 
     def stop(self) -> None:
         """Let what is in flight finish, then end; asked twice, end at once."""
-        server = self._master.addons.get("proxyserver")
         if self.draining and self._link is not None:
             return  # whoever signals a whole group of processes reaches a worker twice; its supervisor sets it an end
         self._tell("stopping", "STOPPING=1")
-        if self.draining or not isinstance(server, SidecarProxyserver):
-            getattr(self._master, "prompt_for_exit", self._master.shutdown)()
+        if self.draining or not self._service.can_drain:
+            self._service.end()
             return
-        self.draining = self._gate.draining = True
-        asyncio_utils.create_task(self._drain(server), name="drain", keep_ref=True)
+        self.draining = True
+        self._begin(self._drain())
 
-    async def _drain(self, server: SidecarProxyserver) -> None:
+    async def _drain(self) -> None:
         if self._link is None:  # else the supervisor says so
             logger.info("jwsgate: stopping; requests in flight have %g s to finish", self._drain_seconds)
-        cut_off = await server.drain(self._drain_seconds)
+        cut_off = await self._service.drain(self._drain_seconds)
         if cut_off:
             logger.warning("jwsgate: %d connections did not finish in time", cut_off)
-        self._master.shutdown()
+        self._service.end()
 
     def reopen(self) -> None:
         """Open the audit file anew, and read the TLS certificate; what is wrong is logged, and the last one stays."""
-        self._gate.tls.reload()
-        if (audit := self._gate.accounts.audit) is not None:
+        self._service.reopen()
+        if (audit := self._service.accounts.audit) is not None:
             try:
                 audit.reopen()
             except Unfit as error:
@@ -129,7 +166,30 @@ class Lifecycle:
         """Read portal export and policy anew too; what is wrong is logged, and the last good state stays."""
         self.reopen()
         self._tell("reloading", "RELOADING=1")
-        self._gate.reloader.request()
+        self._service.reloader.request()
 
     def _reloaded(self, outcome: Outcome) -> None:
         self._tell("refused" if outcome == "refused" else "reloaded", "READY=1")
+
+    @asynccontextmanager
+    async def admin(self, address: tuple[str, int] | None, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        """Have an admin port, and metrics to tell there, if an address is given; `sockets` are bound to it.
+
+        Raises:
+            OSError: when it cannot be had.
+        """
+        if address is None:
+            yield
+            return
+        # Of several workers any one answers: each knows what all have counted, and whether all are ready.
+        shared = () if self._link is None else (self._link.metrics, self._link.number)
+        state = self._service.state
+        metrics = self._service.accounts.metrics = Metrics(lambda: state.snapshot, state.cache, *shared)
+        server = AdminServer(*address, self.not_ready, metrics.exposition, sockets)
+        await server.start()
+        self.announce(f"jwsgate: metrics and health on http://{address_text(server.address)}")
+        try:
+            yield
+        finally:
+            await server.close()
+            metrics.close()

@@ -4,9 +4,14 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-__all__ = ["BACKLOG", "CannotListen", "address_text", "bind_sockets", "inherited_sockets"]
+__all__ = ["BACKLOG", "Address", "CannotListen", "address_text", "bind", "bind_sockets", "inherited_sockets"]
+
+type Address = tuple[str, int] | Path
+"""Host and port, or the path of a Unix socket."""
 
 BACKLOG: Final = 1024
 _FIRST_INHERITED: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
@@ -59,6 +64,32 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
     if not bound:
         raise CannotListen(f"cannot listen on {wanted}: {os.strerror(errno.EADDRNOTAVAIL)}")
     return bound
+
+
+def bind(address: Address, mode: int = 0o660) -> list[socket.socket]:
+    """As `bind_sockets`, also for a Unix socket, which gets the `mode`; one that nobody listens on is replaced.
+
+    Raises:
+        CannotListen: in one line.
+    """
+    if not isinstance(address, Path):
+        return bind_sockets(*address)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(address))
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if address.is_socket():
+            address.unlink()
+        mask = os.umask(0o777 & ~mode)
+        try:
+            made.bind(str(address))
+        finally:
+            os.umask(mask)
+    except OSError as error:
+        made.close()
+        raise CannotListen(f"cannot listen on unix:{address}: {error.strerror or error}") from None
+    return [made]
 
 
 def inherited_sockets() -> list[socket.socket]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,9 +58,13 @@ class CannotTakeUp(Exception):
 class GateState:
     """Changes as a whole or not at all: all that can be refused comes before anything is taken up."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, cache: JwsCache | None = None, fits: Callable[[Snapshot], None] = lambda _snapshot: None
+    ) -> None:
+        """`fits` raises `Unfit` for a snapshot whose policy asks for what the server cannot do."""
         self.snapshot: Snapshot | None = None
-        self.cache: JwsCache = VerifiedCache()
+        self.cache: JwsCache = VerifiedCache() if cache is None else cache
+        self._fits = fits
         self.replay_store: ReplayStore = MemoryReplayStore()
         self._replay_store_name = MEMORY
         self._loaded_from: _Names | None = None
@@ -79,7 +83,7 @@ class GateState:
         snapshot = self.snapshot if names == self._loaded_from else self._load(names)
         store = self._open_replay_store(replay_store)
         try:
-            self._check_store(snapshot, store[0])
+            self._check(snapshot, store[0])
         except Unfit as error:
             raise CannotTakeUp(f"{error} ({error.remedy})") from None
         if snapshot is not self.snapshot:
@@ -100,10 +104,13 @@ class GateState:
         Raises:
             Unfit: when the policy asks for what this gate, as it was started, cannot do.
         """
-        self._check_store(snapshot, self._replay_store_name)
+        self._check(snapshot, self._replay_store_name)
 
-    def _check_store(self, snapshot: Snapshot | None, store: str) -> None:
-        if self.is_alone or store != MEMORY or snapshot is None:
+    def _check(self, snapshot: Snapshot | None, store: str) -> None:
+        if snapshot is None:
+            return
+        self._fits(snapshot)
+        if self.is_alone or store != MEMORY:
             return
         if once := [route.name for route in snapshot.router if route.single_use]:
             raise Unfit(

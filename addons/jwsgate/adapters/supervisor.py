@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from .listening import CannotListen, bind_sockets, inherited_sockets
+from .listening import Address, CannotListen, bind, bind_sockets, inherited_sockets
+from .plain_log import log_to_stdout
 from .signals import listen, stop_listening
 from .systemd import notify, watchdog_seconds, without_systemd
 from .worker import HANG_SECONDS, Shared, worker_environment
@@ -319,34 +320,27 @@ def _ended(status: int) -> str:
         return f"was ended by signal {-status}"
 
 
-def _log_to_stdout() -> None:
-    # A line looks as the workers' do; one that cannot be written is dropped.
-    logging.raiseExceptions = False
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("[%(asctime)s.%(msecs)03d] %(message)s", "%H:%M:%S"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
 def supervise(
     command: Sequence[str],
     count: int,
-    listen: tuple[str, int],
+    listen: Address,
     admin: tuple[str, int] | None,
     drain_seconds: float,
+    socket_mode: int = 0o660,
 ) -> int:
     """Run `count` workers, each by `command`, until SIGINT or SIGTERM. Returns the exit code.
 
+    `socket_mode` is for a Unix socket.
     0: ended as asked. 1: could not start, as the port or what the first worker met. 3: the workers kept dying.
     """
-    _log_to_stdout()
+    log_to_stdout(logger)
+    logger.propagate = False
 
     async def main(shared: Shared) -> int:
         return await _Supervisor(command, count, shared, drain_seconds).run()
 
     try:
-        sockets = inherited_sockets() or bind_sockets(*listen)
+        sockets = inherited_sockets() or bind(listen, socket_mode)
         if admin is None:
             return asyncio.run(main(Shared(sockets)))
         admin_sockets = bind_sockets(*admin)

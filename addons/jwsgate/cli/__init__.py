@@ -13,6 +13,7 @@ from .policy import policy_group
 from .portal import portal_group
 from .run import run_command
 from .schema import schema_command
+from .serve import serve_command
 from .sign import sign_command
 
 __all__ = ["main", "run_command"]
@@ -30,6 +31,7 @@ def main() -> None:
 
 for _command in (
     run_command,
+    serve_command,
     check_command,
     init_command,
     sign_command,

@@ -8,15 +8,30 @@ from typing import Final
 
 import click
 
-from jwsgate.adapters.supervisor import supervise, usable_cores
+from jwsgate.adapters.supervisor import supervise
 from jwsgate.adapters.worker import has_supervisor
 
 from .manual import Manual
-from .options import LinesParameter, expect_option, fail_on_option, report_option
+from .options import (
+    LinesParameter,
+    admin_option,
+    audit_option,
+    drain_seconds_option,
+    expect_option,
+    fail_on_option,
+    policy_option,
+    portal_option,
+    rejection_log_level_option,
+    replay_store_option,
+    report_option,
+    require,
+    split_listen,
+    watch_option,
+    workers_option,
+)
 
 __all__ = ["run_command"]
 
-_MAX_WORKERS: Final = 1024
 _EXAMPLES: Final = {
     "jwsgate run --upstream http://127.0.0.1:9000 --portal portal.yaml --policy policy.yaml": "A sidecar.",
     "jwsgate run --demo --ui web": "The project's demo, with every request shown in mitmweb.",
@@ -35,19 +50,7 @@ _SIGNALS: Final = (
     "SIGUSR1 only opens the audit file anew. More: docs/operation.md"
 )
 
-_LISTEN = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})")
 _UPSTREAM = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?")
-
-
-def _split_listen(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
-    match = _LISTEN.fullmatch(value)
-    if match is None or int(match["port"]) > 65535:
-        raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:8443 or [::1]:8443")
-    return match["ipv6"] or match["host"], int(match["port"])
-
-
-def _split_admin(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    return _split_listen(context, parameter, value) if value else None
 
 
 def _check_upstream(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -57,20 +60,6 @@ def _check_upstream(_context: click.Context, _parameter: click.Parameter, value:
     if match is None or not 0 < int(match["port"] or 80) <= 65535:
         raise click.BadParameter("write http://HOST[:PORT] or https://HOST[:PORT], without a path")
     return value.rstrip("/")
-
-
-class _Workers(click.ParamType[int]):
-    """A number of processes, or `auto`."""
-
-    name = "N|auto"
-
-    def convert(self, value: str | int, parameter: click.Parameter | None, context: click.Context | None) -> int:
-        if value == "auto":
-            return usable_cores()
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= _MAX_WORKERS and len(text) <= 4):
-            self.fail(f"write a number from 1 to {_MAX_WORKERS}, or auto", parameter, context)
-        return int(text)
 
 
 class _MitmproxyOption(LinesParameter):
@@ -107,26 +96,11 @@ class _MitmproxyOption(LinesParameter):
     metavar="HOST:PORT",
     default="127.0.0.1:8443",
     show_default=True,
-    callback=_split_listen,
+    callback=split_listen,
     help="Where to listen, for http and https alike.",
 )
-@click.option(
-    "--portal",
-    envvar="JWSGATE_PORTAL",
-    show_envvar=True,
-    metavar="PATH",
-    help="Portal export, or a folder of them: the applications and their certificates.",
-)
-@click.option(
-    "--policy",
-    "policies",
-    envvar="JWSGATE_POLICY",
-    show_envvar=True,
-    metavar="PATH",
-    type=click.Path(),  # in the environment several are joined as in PATH
-    multiple=True,
-    help="Policy file, or API definition of API Connect; may be given more than once.",
-)
+@portal_option
+@policy_option
 @click.option(
     "--tls-cert",
     envvar="JWSGATE_TLS_CERT",
@@ -158,68 +132,13 @@ class _MitmproxyOption(LinesParameter):
     show_default=True,
     help="Show the traffic in mitmweb or in mitmproxy's console.",
 )
-@click.option(
-    "--replay-store",
-    envvar="JWSGATE_REPLAY_STORE",
-    show_envvar=True,
-    metavar="memory|URL",
-    default="memory",
-    show_default=True,
-    help="Where single_use routes remember what was used: this process, or redis://HOST[:PORT][/DB].",
-)
-@click.option(
-    "--admin",
-    envvar="JWSGATE_ADMIN",
-    show_envvar=True,
-    metavar="HOST:PORT",
-    callback=_split_admin,
-    help="Where /metrics, /livez and /readyz are answered; nowhere if not said.",
-)
-@click.option(
-    "--audit",
-    envvar="JWSGATE_AUDIT",
-    show_envvar=True,
-    metavar="PATH|-",
-    default="",
-    help="File for one JSON line per decision; - is standard output.",
-)
-@click.option(
-    "--rejection-log-level",
-    envvar="JWSGATE_REJECTION_LOG_LEVEL",
-    show_envvar=True,
-    type=click.Choice(["debug", "info", "warning", "error", "off"]),
-    default="info",
-    show_default=True,
-    help="Level at which the log tells of rejections.",
-)
-@click.option(
-    "--watch/--no-watch",
-    envvar="JWSGATE_WATCH",
-    show_envvar=True,
-    default=True,
-    show_default=True,
-    help="Take up portal and policies when their files change; SIGHUP always does.",
-)
-@click.option(
-    "--workers",
-    envvar="JWSGATE_WORKERS",
-    show_envvar=True,
-    metavar="N|auto",
-    type=_Workers(),
-    default=1,
-    show_default=True,
-    help="How many processes serve the port, one that dies being replaced; auto is one for each core.",
-)
-@click.option(
-    "--drain-seconds",
-    envvar="JWSGATE_DRAIN_SECONDS",
-    show_envvar=True,
-    metavar="SECONDS",
-    type=click.IntRange(0, 86400),
-    default=30,
-    show_default=True,
-    help="How long requests in flight may take to finish after SIGTERM or SIGINT.",
-)
+@replay_store_option
+@admin_option
+@audit_option
+@rejection_log_level_option
+@watch_option
+@workers_option
+@drain_seconds_option
 @click.option(
     "--set",
     "mitmproxy_options",
@@ -324,6 +243,5 @@ def _check_command(command: Sequence[str], ui: str, needs_one_process: bool) -> 
 
 
 def _require(upstream: str | None, portal: str | None, policies: Sequence[str]) -> None:
-    for name, value in (("--upstream", upstream), ("--portal", portal), ("--policy", any(policies))):
-        if not value:
-            raise click.UsageError(f"Missing option '{name}'; ./run_proxy.sh without arguments runs the demo.")
+    demo = "; ./run_proxy.sh without arguments runs the demo"
+    require({"--upstream": upstream, "--portal": portal, "--policy": any(policies)}, demo)

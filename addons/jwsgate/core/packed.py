@@ -13,7 +13,8 @@ from .portal import Application, ClientId
 
 __all__ = ["Names", "Outline", "PackedApplications", "Registration", "names", "outlines", "pack", "with_organization"]
 
-_MOST_MADE: Final = 16384
+_MOST_MADE: Final = 131_072
+"""Some two kilobytes each; fewer would be made anew again and again where as many applications call by turns."""
 
 
 class Registration(NamedTuple):

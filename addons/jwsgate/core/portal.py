@@ -10,7 +10,7 @@ from .trust import Trust
 
 __all__ = ["Application", "ClientId", "Portal", "usable_certificates"]
 
-_RECENT: Final = 4096
+_RECENT: Final = 131_072
 ClientId = NewType("ClientId", str)
 """Any text: UUIDs are usual, 32 hex digits and all digits occur."""
 

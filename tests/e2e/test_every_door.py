@@ -1,0 +1,335 @@
+"""One suite for every door: the same requests to the gate in mitmdump, to `jwsgate run`, and to nginx and Envoy asking
+`jwsgate serve`, with the same decisions, told in the same words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import material
+from e2e import gates, test_main_job
+from e2e.answers import TRANSACTION_ID, assert_rejected
+from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials, write_files
+from e2e.http_client import Header, exchange
+from e2e.proxies import PROXIES, Guarded, guarded
+from e2e.upstream import BODY, RecordingUpstream
+
+pytestmark = pytest.mark.e2e
+
+DOORS = (*gates.DOORS, *PROXIES)
+ANY = "/orders/7?full=yes"
+
+POLICY = """\
+routes:
+  - {name: get, path: "/only/get", methods: [GET]}
+  - name: narrow
+    path: "/narrow/**"
+    client_id: {header: X-Partner}
+    jws: {header: X-Partner-JWS, max_octets: 1000}
+    algorithms: [RS256]
+    claims: {required: [exp, order], leeway: 30, issuer: tvo, audience: the world}
+  - name: bound
+    path: "/bound/**"
+    bind: {method: htm, url: htu, base_url: "https://api.example"}
+  - {name: once, path: "/once/**", single_use: true}
+  - {name: open, path: /open, open: true}
+  - {name: shadow, path: "/shadow/**", mode: report}
+  - {name: query, path: "/query/**", client_id: {query: client_id}, jws: {query: token}}
+  - {name: bearer, path: "/bearer/**", jws: {header: Authorization, scheme: Bearer}}
+  - {name: told, path: "/told/**", upstream: {claims: {X-Subject: sub}}}
+  - {name: everything, path: "/orders/**"}
+"""
+
+
+@pytest.fixture(scope="session")
+def door_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return write_files(tmp_path_factory.mktemp("doors"), policy=POLICY)
+
+
+@pytest.fixture(scope="session", params=DOORS, ids=["mitmdump", "jwsgate-run", "nginx", "envoy"])
+def guard(
+    request: pytest.FixtureRequest,
+    home: Path,
+    door_files: Files,
+    session_upstream: RecordingUpstream,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Guarded]:
+    """Each door, open as long as its tests run."""
+    door, directory = request.param, tmp_path_factory.mktemp("door")
+    with contextlib.ExitStack() as stack:
+        if door in PROXIES:
+            place = stack.enter_context(
+                guarded(door, upstream=session_upstream.port, files=door_files, home=home, directory=directory)
+            )
+        else:
+            gate = stack.enter_context(
+                gates.running(
+                    lambda port: gates.command(
+                        door,
+                        upstream=session_upstream.url,
+                        port=port,
+                        portal=door_files.portal,
+                        policy=door_files.policy,
+                    ),
+                    env=gates.environment(home),
+                    directory=directory,
+                    name=door,
+                )
+            )
+            place = Guarded(gate, gate, "")
+        yield place
+        assert place.service.process.poll() is None, place.service.log()
+    assert "Traceback" not in place.service.log()
+
+
+def rejected(
+    guard: Guarded, upstream: RecordingUpstream, headers: list[Header], *reasons: str, target: str = ANY
+) -> None:
+    assert_rejected(exchange(guard.port, "GET", target, headers), *reasons)
+    upstream.assert_untouched()
+
+
+def passed(
+    guard: Guarded,
+    upstream: RecordingUpstream,
+    headers: list[Header],
+    target: str = ANY,
+    method: str = "GET",
+    body: bytes = b"",
+) -> dict[bytes, list[bytes]]:
+    """Expect a request to pass; returns the headers that arrived, by their names in lower case."""
+    response = exchange(guard.port, method, target, headers, body)
+    assert (response.status, response.body) == (200, b"" if method == "HEAD" else BODY), response
+    request = upstream.only_request()
+    assert (request.method, request.target, request.body) == (method, target.encode(), body)
+    arrived: dict[bytes, list[bytes]] = {}
+    for name, value in request.headers:
+        arrived.setdefault(name.lower(), []).append(value)
+    # The client and the upstream are told the same.
+    (transaction,) = arrived[b"x-global-transaction-id"]
+    assert response.value("x-global-transaction-id") == transaction.decode()
+    assert TRANSACTION_ID.fullmatch(transaction.decode())
+    return arrived
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        pytest.param("GET", "/orders/a/b%20c;p=1/~x,y?q=%2F%2F..&jwt=x", b"", id="odd"),
+        pytest.param("POST", "/orders/octets?", bytes(range(256)), id="octets"),
+        pytest.param("PUT", "/orders/a+b", b"\r\n\r\nGET /x HTTP/1.1\r\n\r\n", id="request-in-body"),
+        pytest.param("DELETE", "/orders/x/", b"", id="delete"),
+        pytest.param("OPTIONS", "/orders/x", b"", id="options"),
+        pytest.param("PROPFIND", "/orders/x", b"<a/>", id="unusual"),
+        pytest.param("HEAD", "/orders/x", b"", id="head"),
+    ],
+)
+def test_good_requests_pass(guard: Guarded, upstream: RecordingUpstream, method: str, target: str, body: bytes) -> None:
+    """Method, target, body and headers arrive as they were sent."""
+    headers: list[Header] = [*credentials(), ("X-Latin", b"caf\xe9"), ("Accept", "text/plain")]
+    arrived = passed(guard, upstream, headers, target, method, body)
+    for name, value in headers:
+        assert arrived[name.lower().encode()] == [value if isinstance(value, bytes) else value.encode()]
+
+
+_IMITATED = {"underscores", "underscores-too", "half-and-half"}
+
+
+@pytest.mark.parametrize(("reason", "headers"), [case for case in test_main_job.CLIENT_IDS if case.id not in _IMITATED])
+def test_client_id_rejected(guard: Guarded, upstream: RecordingUpstream, reason: str, headers: list[Header]) -> None:
+    """Without exactly one known, enabled client ID nothing passes, however good the JWS."""
+    client_id = str(headers[-1][1]) if headers else RSA
+    # Envoy joins what is repeated, so that the two look alike behind it: either way 401 with one text.
+    rejected(guard, upstream, [*headers, ("jwt", material.jws(KEYS.get(client_id, KEYS[RSA])))], reason)
+
+
+@pytest.mark.parametrize("headers", [[("X_IBM_Client_Id", RSA)], [("X-IBM-Client-Id", RSA), ("X_IBM_Client_Id", P256)]])
+def test_imitated_client_id(guard: Guarded, upstream: RecordingUpstream, headers: list[Header]) -> None:
+    """A look-alike of the client ID is refused, or never gets anywhere: nginx takes it off before anybody sees it."""
+    headers = [*headers, ("jwt", material.jws(KEYS[RSA]))]
+    if guard.proxy.door == "nginx" and len(headers) == 3:
+        arrived = passed(guard, upstream, headers)
+        assert arrived[b"x-ibm-client-id"] == [RSA.encode()]
+        assert b"x_ibm_client_id" not in arrived
+    else:
+        rejected(guard, upstream, headers, "request_unsafe", "client_id_missing")
+
+
+@pytest.mark.parametrize(("reason", "headers"), test_main_job.TOKENS)
+def test_jws_spelling_rejected(
+    guard: Guarded, upstream: RecordingUpstream, reason: str, headers: Callable[[], list[Header]]
+) -> None:
+    """Exactly one compact JWS in its one spelling, or nothing passes."""
+    reasons = [reason]
+    if guard.proxy.door == "envoy" and reason == "jws_malformed":
+        reasons.append("jws_repeated")  # it joins with a comma what was repeated, and a JWS has none
+    rejected(guard, upstream, [("X-IBM-Client-Id", RSA), *headers()], *reasons)
+
+
+@pytest.mark.parametrize(("header", "reasons"), test_main_job.ALG_HEADERS)
+def test_jose_header_rejected(
+    guard: Guarded, upstream: RecordingUpstream, header: dict[str, Any] | bytes, reasons: list[str]
+) -> None:
+    """JOSE headers that are not plain do not pass, though the right key signed them."""
+    headers = credentials(RSA, material.jws(KEYS[RSA], header=header, algorithm="RS256"))
+    rejected(guard, upstream, headers, *reasons)
+
+
+def test_other_certificates_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """No certificate, and another application's key."""
+    rejected(guard, upstream, credentials(NO_CERTIFICATE, material.jws(KEYS[RSA])), "certificate_missing")
+    rejected(guard, upstream, credentials(P256, material.jws(KEYS[RSA])), "algorithm_not_allowed")
+    rejected(
+        guard, upstream, credentials(RSA, material.jws(material.private_key("rsa", "stranger"))), "signature_mismatch"
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("/nowhere", id="unknown"),
+        pytest.param("/only/get/more", id="beneath"),
+        pytest.param("/", id="root"),
+    ],
+)
+def test_unknown_routes(guard: Guarded, upstream: RecordingUpstream, target: str) -> None:
+    """What no route matches is not found, with a good JWS too."""
+    rejected(guard, upstream, credentials(), "route_unknown", target=target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/orders/../only/get",
+        "/orders/%2e%2e/only/get",
+        "/orders//x",
+        "/orders/a%2Fb",
+        "/orders/a%5Cb",
+        "/orders/..;/only/get",
+    ],
+)
+def test_unsafe_targets(guard: Guarded, upstream: RecordingUpstream, target: str) -> None:
+    """A path that an upstream may read otherwise does not pass."""
+    rejected(guard, upstream, credentials(), "request_unsafe", target=target)
+
+
+def test_methods_are_those_of_the_client(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """A route for GET alone is none for POST, whatever headers say of methods."""
+    for name in ("X-HTTP-Method-Override", "X-Original-Method", "X-Forwarded-Method"):
+        response = exchange(guard.port, "POST", "/only/get", [*credentials(), (name, "GET")])
+        assert_rejected(response, "route_unknown")
+    upstream.assert_untouched()
+    passed(guard, upstream, credentials(), "/only/get")
+
+
+def test_rules_of_routes(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Claims, algorithms and places of a route's own."""
+
+    def partner(**claims: Any) -> list[Header]:
+        token = material.jws(KEYS[RSA], material.default_claims(**claims))
+        return [("X-Partner", RSA), ("X-Partner-JWS", token)]
+
+    rejected(guard, upstream, partner(), "claim_missing", target="/narrow/x")
+    rejected(guard, upstream, partner(order=1, iss="other"), "claim_mismatch", target="/narrow/x")
+    rejected(guard, upstream, partner(order=1, pad="x" * 900), "jws_too_large", target="/narrow/x")
+    rejected(guard, upstream, credentials(), "client_id_missing", target="/narrow/x")
+    passed(guard, upstream, partner(order=1), "/narrow/x")
+
+
+def test_bindings(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """A JWS for one method and URL is good for no other."""
+
+    def bound(method: str, url: str) -> list[Header]:
+        return credentials(RSA, material.jws(KEYS[RSA], material.default_claims(htm=method, htu=url)))
+
+    good = "https://api.example/bound/a"
+    rejected(guard, upstream, bound("POST", good), "binding_mismatch", target="/bound/a?b=c")
+    rejected(guard, upstream, bound("GET", "https://api.example/bound/b"), "binding_mismatch", target="/bound/a?b=c")
+    passed(guard, upstream, bound("GET", good), "/bound/a?b=c")
+
+
+def test_single_use(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """A jti passes once."""
+    headers = credentials()
+    passed(guard, upstream, headers, "/once/x")
+    upstream.clear()
+    rejected(guard, upstream, headers, "jws_replayed", target="/once/x")
+
+
+def test_open_and_reported(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """What the policy leaves open passes without a JWS, and what it only reports passes with a bad one."""
+    passed(guard, upstream, [], "/open")
+    upstream.clear()
+    passed(guard, upstream, [("X-IBM-Client-Id", "nobody")], "/shadow/x")
+    guard.service.wait_for_log("would be rejected: client_id_unknown")
+
+
+def test_query_and_scheme(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Credentials in the query, and behind an authentication scheme."""
+    token = material.jws(KEYS[RSA])
+    passed(guard, upstream, [], f"/query/x?client_id={RSA}&token={token}")
+    upstream.clear()
+    target = f"/query/x?client_id={RSA}&token={token}&token={token}"
+    rejected(guard, upstream, [], "jws_repeated", target=target)
+    passed(guard, upstream, [("X-IBM-Client-Id", RSA), ("Authorization", f"Bearer {token}")], "/bearer/x")
+
+
+SPOOFED: list[Header] = [
+    ("X-Forwarded-Uri", "/open"),
+    ("X-Forwarded-Method", "OPTIONS"),
+    ("X-Original-Method", "DELETE"),
+    ("X-Original-URI", "/open"),
+    ("X-Original-Address", "10.0.0.1"),
+    ("X-Original-Url", "/open"),
+    ("X-Rewrite-Url", "/open"),
+    ("x-envoy-original-path", "/open"),
+    ("x-envoy-auth-partial-body", "false"),
+    ("x-envoy-auth-headers-to-remove", "jwt"),
+    ("X-Jwsgate-Status", "200"),
+    ("X-Jwsgate-Body", "hello"),
+]
+
+
+def test_spoofed_metadata(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """What clients write into the headers that proxies use changes no decision, one by one and all together."""
+    for spoofed in (*([each] for each in SPOOFED), SPOOFED, [*SPOOFED, *SPOOFED]):
+        passed(guard, upstream, [*spoofed, *credentials()])
+        upstream.clear()
+        rejected(guard, upstream, [*spoofed, ("X-IBM-Client-Id", RSA)], "jws_missing")
+        rejected(guard, upstream, [*spoofed, *credentials(P256, material.jws(KEYS[RSA]))], "algorithm_not_allowed")
+
+
+@pytest.mark.parametrize("name", ["X-Subject", "x-subject", "X_Subject", "X_SUBJECT", "X-GLOBAL-TRANSACTION-ID"])
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        pytest.param("/told/x", [b"tvo"], id="told"),
+        pytest.param("/orders/x", [], id="other-route"),
+        pytest.param("/open", [], id="open"),
+        pytest.param("/shadow/x", [], id="reported"),
+    ],
+)
+def test_spoofed_identity(
+    guard: Guarded, upstream: RecordingUpstream, name: str, target: str, told: list[bytes]
+) -> None:
+    """Headers that tell the upstream who called are the gate's alone, on every route and in every spelling."""
+    claims = material.default_claims(sub="tvo")
+    headers = [(name, "spoofed"), *credentials(RSA, material.jws(KEYS[RSA], claims)), (name, "again")]
+    arrived = passed(guard, upstream, headers, target)
+    found = [value for key, values in arrived.items() if key.replace(b"_", b"-") == b"x-subject" for value in values]
+    assert found == told
+    assert b"spoofed" not in b"".join(value for values in arrived.values() for value in values)
+
+
+def test_upstream_gone(
+    guard: Guarded, tmp_path: Path, home: Path, door_files: Files, upstream: RecordingUpstream
+) -> None:
+    """Denials say nothing of proxies: only the gate's words, and no server's name but Envoy's own."""
+    response = exchange(guard.port, "GET", ANY, [])
+    assert_rejected(response, "client_id_missing")
+    assert "mitmproxy" not in str(response.headers).lower()

@@ -1,0 +1,265 @@
+"""`jwsgate serve` behind nginx and Envoy when things go wrong: nothing unverified passes, and it recovers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import material
+from e2e import gates
+from e2e.answers import assert_rejected, body_of
+from e2e.estate import KEYS, RSA, Files, credentials, write_files
+from e2e.http_client import Header, NoResponse, exchange
+from e2e.proxies import PROXIES, Proxy, guarded, proxy_before, serve_command
+from e2e.upstream import RecordingUpstream, Wire
+
+pytestmark = pytest.mark.e2e
+
+ANY = "/orders/7"
+POLICY = "routes:\n  - {name: everything, path: /**}\n"
+FORGED: list[Header] = [("X-IBM-Client-Id", RSA), ("jwt", "x.y.z")]
+
+
+@pytest.fixture(scope="module")
+def plain_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return write_files(tmp_path_factory.mktemp("serve"), policy=POLICY)
+
+
+class Fake:
+    """Something that listens where the service should, and answers every question with the same octets."""
+
+    def __init__(self, listener: RecordingUpstream) -> None:
+        self.port = listener.port
+        self.answer: bytes | None = b""
+        """None says nothing, for ever."""
+
+    def play(self, wire: Wire) -> None:
+        """One connection, which is kept as long as whole answers are given."""
+        while True:
+            wire.head()
+            answer = self.answer
+            if answer is None:
+                wire.was_cut()
+                return
+            wire.send(answer)
+            if not answer.endswith(b"length: 0\r\n\r\n"):
+                return
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[Fake]:
+    """Where a proxy asks that is misled."""
+    with RecordingUpstream() as listener:
+        fake = Fake(listener)
+        with listener.scripted(fake.play):
+            yield fake
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def misled(
+    request: pytest.FixtureRequest,
+    fake: Fake,
+    home: Path,
+    session_upstream: RecordingUpstream,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[gates.Gate]:
+    """A proxy that asks the fake, and is less patient than usual."""
+    changes = {
+        "nginx": {"proxy_read_timeout 2s;": "proxy_read_timeout 300ms;"},
+        "envoy": {"timeout: 2s": "timeout: 0.3s"},
+    }
+    directory = tmp_path_factory.mktemp("misled")
+    place = f"127.0.0.1:{fake.port}"
+    with proxy_before(request.param, place, session_upstream.port, home, directory, changes[request.param]) as gate:
+        yield gate
+
+
+NONSENSE = [
+    pytest.param(b"", id="closes"),
+    pytest.param(None, id="silent"),
+    pytest.param(b"hello\r\n\r\n", id="no-http"),
+    pytest.param(b"HTTP/1.1 200", id="half-a-line"),
+    pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n", id="half-a-head"),
+    pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="interim-only"),
+    pytest.param(b"HTTP/1.1 500 OK\r\ncontent-length: 0\r\n\r\n", id="fault"),
+    pytest.param(b"HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", id="redirect"),
+    pytest.param(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", id="denial-without-words"),
+    pytest.param(
+        b"HTTP/1.1 403 No\r\nX-Jwsgate-Status: 200\r\nX-Jwsgate-Body: yes\r\ncontent-length: 0\r\n\r\n", id="yes-and-no"
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
+def test_nonsense_denies(misled: gates.Gate, fake: Fake, upstream: RecordingUpstream, answer: bytes | None) -> None:
+    """Whatever the proxy hears that is no plain yes, and silence, is a denial."""
+
+    fake.answer = answer
+    response = exchange(misled.port, "GET", ANY, credentials())
+    assert response.status >= 300, response
+    upstream.assert_untouched()
+
+
+@contextlib.contextmanager
+def service(proxy: Proxy, where: str, files: Files, home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A service in the place of one that is gone."""
+    with log.open("wb") as output:
+        command = serve_command(proxy, where, files)
+        process = subprocess.Popen(command, env=gates.environment(home), stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 20
+        while b"listening on" not in log.read_bytes():
+            assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_service_gone_and_back(
+    proxy: Proxy, plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path
+) -> None:
+    """Killed, the service takes everything with it; when it is back, so are the requests, by themselves."""
+    with guarded(proxy, upstream=upstream.port, files=plain_files, home=home, directory=tmp_path) as guard:
+        assert exchange(guard.port, "GET", ANY, credentials()).status == 200
+        upstream.clear()
+        guard.service.process.kill()
+        guard.service.process.wait()
+        for headers in (credentials(), FORGED, []):
+            response = exchange(guard.port, "GET", ANY, headers)
+            assert (response.status, response.body) == (500, body_of("internal_error"))
+        upstream.assert_untouched()
+        with service(proxy, guard.where, plain_files, home, tmp_path / "again"):
+            deadline = time.monotonic() + 10
+            while exchange(guard.port, "GET", ANY, credentials()).status != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert_rejected(exchange(guard.port, "GET", ANY, FORGED), "jws_malformed")
+
+
+def test_worker_killed_under_load(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """With two workers one is killed again and again: what arrives was verified, and afterwards all is well."""
+    arguments = ["--workers", "2", "--drain-seconds", "1"]
+    over, statuses = threading.Event(), []
+    with guarded(
+        "nginx", upstream=upstream.port, files=plain_files, home=home, directory=tmp_path, arguments=arguments
+    ) as guard:
+
+        def load(headers: list[Header], passes: bool) -> None:
+            while not over.is_set():
+                with contextlib.suppress(NoResponse, OSError):
+                    statuses.append((passes, exchange(guard.port, "GET", ANY, headers).status))
+
+        good = credentials()
+        threads = [threading.Thread(target=load, args=(headers, headers is good)) for headers in (good, FORGED, good)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            time.sleep(0.3)
+            children = Path(f"/proc/{guard.service.process.pid}/task/{guard.service.process.pid}/children")
+            if workers := children.read_text().split():
+                os.kill(int(workers[0]), signal.SIGKILL)
+        time.sleep(0.5)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert [status for passes, status in statuses if not passes and status == 200] == []
+        assert (True, 200) in statuses
+        token = dict(good)["jwt"]
+        assert {request.values("jwt")[0] for request in upstream.requests} == {str(token).encode()}
+        guard.service.wait_for_log("2 workers serve")
+        assert exchange(guard.port, "GET", ANY, credentials()).status == 200
+
+
+def test_reload(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """A changed policy counts within a second or so; one that the dialect cannot carry out changes nothing."""
+    files = write_files(tmp_path / "files", policy=POLICY)
+    with guarded("nginx", upstream=upstream.port, files=files, home=home, directory=tmp_path) as guard:
+        assert exchange(guard.port, "GET", ANY, credentials()).status == 200
+        files.policy.write_text("routes:\n  - {name: other, path: /other}\n")
+        guard.service.wait_for_log("in force: read")
+        assert_rejected(exchange(guard.port, "GET", ANY, credentials()), "route_unknown")
+        files.policy.write_text(POLICY + "  - {name: page, path: /page, cors: {origins: ['https://app.example']}}\n")
+        guard.service.wait_for_log("cors of route 'page' cannot be had behind nginx")
+        assert_rejected(exchange(guard.port, "GET", ANY, credentials()), "route_unknown")
+        assert exchange(guard.port, "GET", "/other", credentials()).status == 200
+
+
+def test_body_behind_envoy(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Envoy passes the body on where it is told to, and the JWS has to be over that very body."""
+    files = write_files(tmp_path / "files", policy="routes:\n  - {name: signed, path: /**, jws: {detached: true}}\n")
+    body = b'{"amount": 1}'
+    header, _, last = material.jws(KEYS[RSA], payload=body).split(".")
+    headers: list[Header] = [("X-IBM-Client-Id", RSA), ("jwt", f"{header}..{last}")]
+    partial = ("x-envoy-auth-partial-body", "false")
+    arrangement = {"upstream": upstream.port, "files": files, "home": home}
+    told = {"# with_request_body:": "with_request_body:"}
+    with guarded("envoy", directory=tmp_path, changes=told, **arrangement) as guard:  # type: ignore[arg-type]
+        assert_rejected(exchange(guard.port, "POST", ANY, headers, body + b" "), "signature_mismatch")
+        assert_rejected(exchange(guard.port, "POST", ANY, [*headers, partial], b""), "internal_error")
+        upstream.assert_untouched()
+        assert exchange(guard.port, "POST", ANY, headers, body).status == 200
+        assert upstream.only_request().body == body
+        upstream.clear()
+        with proxy_before("envoy", guard.where, upstream.port, home, tmp_path) as untold:
+            for more in ([], [partial]):
+                assert_rejected(exchange(untold.port, "POST", ANY, [*headers, *more], body), "internal_error")
+                assert_rejected(exchange(untold.port, "POST", ANY, [*headers, *more], b""), "internal_error")
+        upstream.assert_untouched()
+
+
+def test_problem_details(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """With the profile rfc, either proxy carries status, challenge and body."""
+    files = write_files(tmp_path / "files", policy="errors: {profile: rfc}\n" + POLICY)
+    found = []
+    for proxy in PROXIES:
+        directory = tmp_path / proxy
+        directory.mkdir()
+        with guarded(proxy, upstream=upstream.port, files=files, home=home, directory=directory) as guard:
+            response = exchange(guard.port, "GET", ANY, FORGED)
+            found.append((response.status, response.json()["status"], response.value("content-type")))
+            assert response.value("www-authenticate") == 'Bearer error="invalid_token"'
+    assert found == [(401, 401, "application/problem+json")] * 2
+    upstream.assert_untouched()
+
+
+def run_serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jwsgate", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_bad_starts(plain_files: Files, tmp_path: Path) -> None:
+    """What cannot be is told in a line, with the right exit code and no traceback."""
+    files = ["--portal", str(plain_files.portal), "--policy", str(plain_files.policy)]
+    told = tmp_path / "told.yaml"
+    told.write_text("routes:\n  - {name: a, path: /a, upstream: {claims: {X-Subject: sub}}}\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for code, said, arguments in (
+            (2, "Missing option '--dialect'", files),
+            (2, "Missing option '--portal'", ["--dialect", "envoy"]),
+            (2, "write an address such as 10.0.0.7", ["--dialect", "envoy", "--peers", "10.0.0.1/8", *files]),
+            (1, "cannot listen on", ["--dialect", "envoy", "--listen", f"127.0.0.1:{port}", *files]),
+            (1, "say so with --proxy-sets", ["--dialect", "nginx", *files[:2], "--policy", str(told)]),
+        ):
+            done = run_serve(*arguments)
+            assert done.returncode == code, done
+            assert said in done.stderr
+            assert "Traceback" not in done.stderr
