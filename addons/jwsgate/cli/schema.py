@@ -4,9 +4,8 @@ import json
 
 import click
 
-from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.portal_shapes import PortalShape
-from jwsgate.files.schemas import schema_of
+from jwsgate.files.schemas import policy_schema, schema_of
 
 from .manual import Manual
 
@@ -22,4 +21,4 @@ __all__ = ["schema_command"]
 @click.argument("kind", type=click.Choice(["portal", "policy"]))
 def schema_command(kind: str) -> None:
     """Print the JSON Schema of portal exports or of policies."""
-    click.echo(json.dumps(schema_of(PortalShape if kind == "portal" else PolicyShape), indent=2))
+    click.echo(json.dumps(schema_of(PortalShape) if kind == "portal" else policy_schema(), indent=2))
