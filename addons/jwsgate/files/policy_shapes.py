@@ -254,7 +254,7 @@ class DemandsShape(Shape):
     bind: BindShape | None = None
     """Claims that tie the JWS to this one request."""
     single_use: bool | None = None
-    """Each jti of an application is good once."""
+    """Each jti of an application is good once; a JWS then needs jti and exp."""
     certificates: TrustShape | None = None
     """A CA that the registered certificate must chain to, besides being registered."""
     max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
