@@ -27,9 +27,11 @@ from jwsgate.core.sources import Source
 from jwsgate.files.api_connect import build_api_routes, convert, is_api_definition
 from jwsgate.files.documents import read_document
 from jwsgate.files.handover import LENGTH_OCTETS, Assembly, main, order
+from jwsgate.files.lint import lint
 from jwsgate.files.loading import load_snapshot
 from jwsgate.files.openapi_shapes import DocumentExtension, OperationExtension
 from jwsgate.files.policy_shapes import PolicyShape
+from jwsgate.files.policy_tests import run_policy_tests
 from jwsgate.files.problems import Problem, ProblemsFound
 from jwsgate.files.schemas import schema_of
 from unit_material import ROOT, KeyFiles, problems_in, read_policy
@@ -550,6 +552,38 @@ def test_convert_command(tmp_path: Path) -> None:
     assert "does not exist" in result.stderr
 
 
+# Applications and tests
+
+
+def test_applications_of_a_definition() -> None:
+    """Narrowed as in a policy, a pattern included; mistakes are told where they stand."""
+    step = jwt_validate(iss_claim="tvo-[0-9]+")
+    entry = {"client_id": "a", "claims": {"issuer": ["tvo-1"]}, "routes": ["get /item"]}
+    assert only(definition(step, INVOKE, extension={"applications": [entry]})).narrowed is None  # nobody has that ID
+    for wrong, place, message in (
+        ({"claims": {"issuer": ["x"]}}, "claims.issuer", "names 'x', which route 'get /item' does not allow"),
+        ({"routes": ["item"]}, "routes", "names 'item', which is no route of this policy"),
+    ):
+        data = definition(step, INVOKE, extension={"applications": [entry | wrong]})
+        assert refused(data) == [(f"x-jwsgate.applications[0].{place}", message)]
+
+
+def test_what_lint_and_tests_tell_of_a_definition(tmp_path: Path) -> None:
+    """At the places of the definition, which `convert` carries over to a policy."""
+    case = {"name": "n", "request": {"path": "/base/item"}, "expect": "allowed"}
+    extension = {"mode": "report", "applications": [{"client_id": "a", "mode": "report"}], "tests": [case]}
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps(definition(VALIDATE, INVOKE, extension=extension)))
+    found = {(each.rule.name, each.problem.path) for each in lint(None, [path], time.time(), 1)}
+    assert found == {("route-report", "x-jwsgate.mode"), ("application-report", "x-jwsgate.applications[0].mode")}
+    (failed,) = run_policy_tests([path], time.time())
+    assert failed.problem.path == "x-jwsgate.tests[0].expect"
+    assert "would_reject jws_missing was decided" in failed.problem.message
+    own = tmp_path / "own.yaml"
+    own.write_text(convert(read_document(str(path), path.read_bytes()), REFERENCES))
+    assert [each.problem.message for each in run_policy_tests([own], time.time())] == [failed.problem.message]
+
+
 # Together with the rest
 
 
@@ -576,7 +610,7 @@ def test_document_names_what_there_is() -> None:
     (block,) = re.findall(r"^```yaml\n(x-jwsgate:.*?)^```", page, re.MULTILINE | re.DOTALL)
     shown = yaml.safe_load(block)["x-jwsgate"]
     assert {key for key in shown if key not in DocumentExtension.model_fields} == {"forward"}
-    assert {key for key in shown if key not in OperationExtension.model_fields} == {"prefix"}
+    assert {key for key in shown if key not in OperationExtension.model_fields} == {"prefix", "tests"}
 
 
 # Broken documents

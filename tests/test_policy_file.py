@@ -267,11 +267,6 @@ MISTAKES = [
         id="default-for-defaults",
     ),
     pytest.param(
-        one_route("method: [GET]"),
-        ("routes[0].method", "is not a known key", "did you mean methods?"),
-        id="method-for-methods",
-    ),
-    pytest.param(
         one_route("algorithm: [RS256]"),
         ("routes[0].algorithm", "is not a known key", "did you mean algorithms?"),
         id="algorithm-for-algorithms",
@@ -316,7 +311,6 @@ MISTAKES = [
         ("defaults.path", "is not a known key", None),
         id="path-in-defaults",
     ),
-    pytest.param(one_route("leeway: 5"), ("routes[0].leeway", "is not a known key", None), id="rule-outside-claims"),
     pytest.param(
         one_route("claims: {max_octets: 5}"),
         ("routes[0].claims.max_octets", "is not a known key", None),
@@ -340,7 +334,9 @@ MISTAKES = [
         "routes:\n  path: /a\n", ("routes", "is not a list", "write a list, one - a line"), id="routes-without-dash"
     ),
     pytest.param(
-        "routes:\n  - /a\n", ("routes[0]", "is not a mapping", "write key: value pairs"), id="route-without-key"
+        "routes:\n  - /a\n",
+        ("routes[0]", "is not a mapping", "write key: value pairs, such as path: …"),
+        id="route-without-key",
     ),
     pytest.param("routes:\n", ("routes", "is empty", "write a value, or remove the key"), id="routes-of-nothing"),
     pytest.param(
@@ -349,19 +345,11 @@ MISTAKES = [
         id="defaults-of-nothing",
     ),
     pytest.param(
-        one_route("methods: GET"), ("routes[0].methods", "is not a list", "write a list, one - a line"), id="one-method"
-    ),
-    pytest.param(
         one_route("methods: []"), ("routes[0].methods", "is empty", "add at least one item"), id="empty-methods"
     ),
     pytest.param(
-        one_route("methods: [get]"),
-        ("routes[0].methods[0]", "is not of the right form", "it must match ^[A-Z]+$"),
-        id="small-method",
-    ),
-    pytest.param(
         one_route("methods: [GET, 'POST,PUT']"),
-        ("routes[0].methods[1]", "is not of the right form", "it must match ^[A-Z]+$"),
+        ("routes[0].methods[1]", "is not of the right form", "write it in capitals, such as GET"),
         id="methods-in-one-text",
     ),
     pytest.param(
@@ -384,36 +372,30 @@ MISTAKES = [
     ),
     pytest.param(
         one_route("claims: [exp]"),
-        ("routes[0].claims", "is not a mapping", "write key: value pairs"),
+        ("routes[0].claims", "is not a mapping", "write key: value pairs, such as required: …"),
         id="claims-as-list",
     ),
     pytest.param(
-        one_route("jws: jwt"), ("routes[0].jws", "is not a mapping", "write key: value pairs"), id="source-as-text"
-    ),
-    pytest.param(
         one_route("client_id: X-IBM-Client-Id"),
-        ("routes[0].client_id", "is not a mapping", "write key: value pairs"),
+        ("routes[0].client_id", "is not a mapping", "write key: value pairs, such as header: …"),
         id="client-id-as-text",
     ),
-    pytest.param(one_route("name: [a]"), ("routes[0].name", "is not text", "write one plain value"), id="name-as-list"),
+    pytest.param(one_route("name: [a]"), ("routes[0].name", "is not text", None), id="name-as-list"),
     pytest.param(
         one_route("forward: perhaps"),
         ("routes[0].forward", "is neither true nor false", "write true or false"),
         id="forward-perhaps",
     ),
     pytest.param(
-        one_route("sign: true"), ("routes[0].sign", "is not a mapping", "write key: value pairs"), id="sign-true"
+        one_route("sign: true"),
+        ("routes[0].sign", "is not a mapping", "write key: value pairs, such as key: …"),
+        id="sign-true",
     ),
     # Values
     pytest.param(
         one_route("algorithms: [none]"),
         ("routes[0].algorithms[0]", "is not one of the known values", None),
         id="algorithm-none",
-    ),
-    pytest.param(
-        one_route("algorithms: [RS256, HS256]"),
-        ("routes[0].algorithms[1]", "is not one of the known values", None),
-        id="algorithm-hmac",
     ),
     pytest.param(
         one_route("algorithms: [rs256]"),
@@ -429,11 +411,6 @@ MISTAKES = [
         one_route("claims: {leeway: -1}"),
         ("routes[0].claims.leeway", "is too small", "use at least 0"),
         id="leeway-negative",
-    ),
-    pytest.param(
-        one_route("claims: {leeway: 86400}"),
-        ("routes[0].claims.leeway", "is too large", "use at most 3600"),
-        id="leeway-of-a-day",
     ),
     pytest.param(
         one_route("claims: {leeway: 30s}"),
@@ -474,11 +451,6 @@ MISTAKES = [
         one_route("sign: {key: rsa.key, issuer: a, audience: b, lifetime: 0}"),
         ("routes[0].sign.lifetime", "is too small", "use at least 1"),
         id="sign-lifetime-zero",
-    ),
-    pytest.param(
-        one_route("jws: {header: 'X JWS'}"),
-        ("routes[0].jws.header", "is not of the right form", None),
-        id="space-in-header-name",
     ),
     pytest.param(
         one_route("jws: {header: 'jwt:'}"),
@@ -526,15 +498,6 @@ MISTAKES = [
     pytest.param("routes: [{path: ''}]", ("routes[0].path", "is empty", "write a value"), id="empty-path"),
     pytest.param(one_route('name: ""'), ("routes[0].name", "is empty", "write a value"), id="empty-name"),
     # Combinations
-    pytest.param(
-        one_route("jws: {header: jwt, query: jwt}"),
-        (
-            "routes[0].jws",
-            "names a header and a query parameter",
-            "keep one, and list the other under also; exactly one may then hold the value",
-        ),
-        id="two-places",
-    ),
     pytest.param(
         one_route("jws: {query: jwt, scheme: Bearer}"),
         ("routes[0].jws", "has a scheme for a query parameter", "only a header has one"),
@@ -606,7 +569,7 @@ MISTAKES = [
     ),
     pytest.param(
         one_route("bind: {body: sha-256}"),
-        ("routes[0].bind.body", "is not a mapping", "write key: value pairs"),
+        ("routes[0].bind.body", "is not a mapping", "write key: value pairs, such as claim: …"),
         id="body-digest-as-text",
     ),
     pytest.param(
@@ -622,7 +585,7 @@ MISTAKES = [
     pytest.param(one_route("certificates: {}"), ("routes[0].certificates.ca_file", "is missing", "add it"), id="no-ca"),
     pytest.param(
         one_route("certificates: ca.pem"),
-        ("routes[0].certificates", "is not a mapping", "write key: value pairs"),
+        ("routes[0].certificates", "is not a mapping", "write key: value pairs, such as ca_file: …"),
         id="ca-as-text",
     ),
     # Bodies, WebSockets, lost records
@@ -682,7 +645,6 @@ MISTAKES = [
         id="websocket-answered-with-a-jws",
     ),
     # Paths
-    pytest.param(one_route(path="a"), ("routes[0].path", "does not begin with a slash", None), id="no-slash"),
     pytest.param(
         one_route(path="'https://api.example.com/a'"),
         ("routes[0].path", "does not begin with a slash", None),

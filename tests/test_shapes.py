@@ -26,7 +26,7 @@ class Inner(Shape):
     count: Annotated[int, Field(ge=1, le=9)] = 1
     flag: bool = False
     kind: Literal["red", "green"] = "red"
-    code: Annotated[str, Field(pattern=r"^[A-Z]+$")] | None = None
+    code: Annotated[str, Field(pattern=r"^[A-F]+$")] | None = None
     words: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
@@ -127,12 +127,12 @@ def told(text: str) -> Problem:
         ),
         pytest.param(
             "needed: a\ninner: {code: abc}",
-            (2, "inner.code", "is not of the right form", "it must match ^[A-Z]+$"),
+            (2, "inner.code", "is not of the right form", "it must match ^[A-F]+$"),
             id="wrong-form",
         ),
         pytest.param(
             'needed: a\ninner: {code: "ABC\\n"}',
-            (2, "inner.code", "is not of the right form", "it must match ^[A-Z]+$"),
+            (2, "inner.code", "is not of the right form", "it must match ^[A-F]+$"),
             id="line-feed-after-the-right-form",
         ),
         pytest.param(
@@ -157,16 +157,24 @@ def told(text: str) -> Problem:
         ),
         pytest.param(
             "needed: a\nitems: [b]",
-            (2, "items[0]", "is not a mapping", "write key: value pairs"),
+            (2, "items[0]", "is not a mapping", "write key: value pairs, such as word: …"),
             id="text-for-mapping",
         ),
         pytest.param(
             "needed: a\ninner: [b]",
-            (2, "inner", "is not a mapping", "write key: value pairs"),
+            (2, "inner", "is not a mapping", "write key: value pairs, such as word: …"),
             id="list-for-mapping",
         ),
-        pytest.param("needed: [a]", (1, "needed", "is not text", "write one plain value"), id="list-for-text"),
-        pytest.param("needed: {a: b}", (1, "needed", "is not text", "write one plain value"), id="mapping-for-text"),
+        pytest.param(
+            "needed: [a]",
+            (1, "needed", "is not text", "write one plain value, in quotes if it begins with { or ["),
+            id="list-for-text",
+        ),
+        pytest.param(
+            "needed: {a: b}",
+            (1, "needed", "is not text", "write one plain value, in quotes if it begins with { or ["),
+            id="mapping-for-text",
+        ),
         pytest.param("needed: null", (1, "needed", "is empty", "write a value, or remove the key"), id="null-for-text"),
         pytest.param(
             "needed: a\ninner:",
@@ -186,8 +194,16 @@ def told(text: str) -> Problem:
         pytest.param(
             "needed: a\ninner: {word: bare}", (2, "inner", "is bare", "correct it"), id="own-check-without-remedy"
         ),
-        pytest.param("hello", (1, "(document)", "is not a mapping", "write key: value pairs"), id="text-document"),
-        pytest.param("- a", (1, "(document)", "is not a mapping", "write key: value pairs"), id="list-document"),
+        pytest.param(
+            "hello",
+            (1, "(document)", "is not a mapping", "write key: value pairs, such as needed: …"),
+            id="text-document",
+        ),
+        pytest.param(
+            "- a",
+            (1, "(document)", "is not a mapping", "write key: value pairs, such as needed: …"),
+            id="list-document",
+        ),
         pytest.param(
             "é: 1\nneeded: a",
             (1, "é", "is not a known key", "known here: inner, items, needed"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import material
 from e2e import http_client
+from e2e.gates import ROOT
 from material import Application
 
 RSA = "479b3df9-380e-4bda-8cc1-92718c88f9cd"
@@ -40,20 +41,11 @@ KEYS: dict[str, material.PrivateKey] = {
 }
 """The private key behind each client ID that has a certificate."""
 
-POLICY = """\
-routes:
-  - name: sign
-    path: "/{org}/{catalog}/signvalidate/sign"
-    methods: [POST]
-    sign: {key: demo-client.key, issuer: tvo, audience: the world, lifetime: 3600}
-  - name: validate
-    path: "/{org}/{catalog}/signvalidate/validate"
-    methods: [GET]
-    respond: claims
-  - name: upstream-sign
-    path: "/{org}/{catalog}/signvalidate/sign"
-  - name: upstream-validate
-    path: "/{org}/{catalog}/signvalidate/validate"
+# The routes of the demo, as the project has them; but here every JWS must have an exp, the validated ones too.
+_SIGNVALIDATE, _found, _ = (ROOT / "policies" / "signvalidate.yaml").read_text().partition("  # Everything else")
+assert _found
+POLICY = _SIGNVALIDATE.replace("../certs/", "").replace("required: []", "required: [exp]")
+POLICY += """\
   - name: narrow
     path: "/narrow/**"
     client_id: {header: X-Partner}

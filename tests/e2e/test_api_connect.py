@@ -1,4 +1,4 @@
-"""The main job once more, with sign and validate from the API Connect definition that the project has as a sample."""
+"""The main job once more at both doors, with sign and validate from the sample of an API Connect definition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import material
 from e2e import gates, test_main_job
 from e2e.estate import KEYS, POLICY, RSA, write_files
-from e2e.gates import Gate
+from e2e.gates import Door, Gate
 from e2e.upstream import RecordingUpstream
 from unit_material import ROOT
 
@@ -35,7 +35,9 @@ def rest_of_policy() -> str:
 
 
 @pytest.fixture(scope="module")
-def gate(home: Path, session_upstream: RecordingUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def gate(
+    door: Door, home: Path, session_upstream: RecordingUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gate]:
     """A gate with the definition as one policy, and the rest of the shared policy as another."""
     folder = tmp_path_factory.mktemp("api-connect")
     files = write_files(folder / "policies", policy=rest_of_policy())
@@ -44,18 +46,19 @@ def gate(home: Path, session_upstream: RecordingUpstream, tmp_path_factory: pyte
     definition.write_text(definition.read_text() + "  claims: {required: [exp]}\n")
     (folder / "certs").mkdir()
     (folder / "certs" / "demo-client.key").write_text(material.private_pem(KEYS[RSA]))
+    more = ["--policy", str(definition)] if door == "jwsgate run" else ["--set", f"jwsgate_policy={definition}"]
     with gates.running(
         lambda port: gates.command(
-            "jwsgate run",
+            door,
             upstream=session_upstream.url,
             port=port,
             portal=files.portal,
             policy=files.policy,
-            arguments=["--policy", str(definition)],
+            arguments=more,
         ),
         env=gates.environment(home),
         directory=folder,
-        name="jwsgate run",
+        name=door,
     ) as gate:
         yield gate
         alive = gate.process.poll() is None

@@ -28,7 +28,7 @@ routes:
   - {name: signed, path: "/shadow-signed/**", mode: report, jws: {detached: true}}
   - {name: partner, path: "/partner/**"}
 applications:
-  - {application: ed25519, routes: [enforced, shadow], claims: {max_lifetime: 599}}
+  - {application: ed25519, routes: [enforced, shadow], claims: {max_lifetime: {env: LIFETIME}}}
 """
 POLICY += f"  - {{client_id: {TWO_CREDENTIALS[0]}, mode: report, routes: [enforced]}}\n"
 
@@ -50,7 +50,7 @@ def shadow_gate(
             options=[f"jwsgate_audit={audit}"] if door != "jwsgate run" else (),
             arguments=["--audit", str(audit)] if door == "jwsgate run" else (),
         ),
-        env=gates.environment(home),
+        env=gates.environment(home, extra={"LIFETIME": "599"}),
         directory=files.directory,
         name=door,
     ) as gate:
@@ -146,7 +146,7 @@ def test_application_in_report_mode(shadow_gate: Gate, upstream: RecordingUpstre
 
 
 def test_application_of_which_more_is_demanded(shadow_gate: Gate, upstream: RecordingUpstream) -> None:
-    """It is held to it, while others call as ever."""
+    """It is held to it, by the value of a variable too, while others call as ever."""
     port = shadow_gate.port
     short = material.jws(KEYS[ED25519], material.default_claims(exp=int(time.time()) + 100))
     assert exchange(port, "GET", "/any", credentials(ED25519, short)).status == 200

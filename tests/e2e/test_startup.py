@@ -217,6 +217,12 @@ BAD_FILES: list[object] = [
         id="contents",
     ),
     pytest.param(
+        PORTAL,
+        "routes:\n  - path: /a\n    claims: {issuer: {env: NOT_SET_ANYWHERE}}\n",
+        [("policy.yaml", 3, r"routes\[0\]\.claims\.issuer", r"'NOT_SET_ANYWHERE', which is not set set it, or write")],
+        id="variable-not-set",
+    ),
+    pytest.param(
         "results: &a [*a]\n",
         "routes: !!python/object/apply:os.system [id]\n",
         [("portal.yaml", 1, r"results", r"anchor|alias"), ("policy.yaml", 1, r"routes", r"tag")],

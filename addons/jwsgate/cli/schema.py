@@ -1,24 +1,24 @@
 """`jwsgate schema`."""
 
 import json
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import click
-from pydantic import BaseModel
 
 from jwsgate.files.expectations import ExpectationsShape
-from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.portal_shapes import PortalShape
-from jwsgate.files.schemas import schema_of
+from jwsgate.files.schemas import policy_schema, schema_of
 
 from .manual import Manual
 
 __all__ = ["schema_command"]
 
-_KINDS: Final[dict[str, type[BaseModel]]] = {
-    "portal": PortalShape,
-    "policy": PolicyShape,
-    "expectations": ExpectationsShape,
+_KINDS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "portal": partial(schema_of, PortalShape),
+    "policy": policy_schema,
+    "expectations": partial(schema_of, ExpectationsShape),
 }
 
 
@@ -31,4 +31,4 @@ _KINDS: Final[dict[str, type[BaseModel]]] = {
 @click.argument("kind", type=click.Choice(list(_KINDS)))
 def schema_command(kind: str) -> None:
     """Print the JSON Schema of a file format."""
-    click.echo(json.dumps(schema_of(_KINDS[kind]), indent=2))
+    click.echo(json.dumps(_KINDS[kind](), indent=2))

@@ -1,6 +1,6 @@
 """API Connect's API definitions as policies: OpenAPI 2 and 3 with `x-ibm-configuration`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -10,14 +10,22 @@ from jwsgate.core.policy import Router
 from .api_definition import TranslatedPolicy, translate
 from .documents import Document
 from .policy_file import PolicyReferences, add_routes
-from .problems import Problem, ProblemsFound, path_text, printable
+from .problems import Location, Problem, ProblemsFound, path_text, printable
 
-__all__ = ["build_api_routes", "convert", "is_api_definition"]
+__all__ = ["build_api_routes", "convert", "is_api_definition", "policy_data"]
 
 
 def is_api_definition(document: Document) -> bool:
     """Whether a document is an API definition and no policy of our own."""
     return isinstance(document.data, dict) and not {"swagger", "openapi"}.isdisjoint(document.data)
+
+
+def policy_data(document: Document) -> tuple[Any, Callable[[Location], Location]]:
+    """What a document says as the data of a policy, sound or not, and where in the document each part stands."""
+    if not is_api_definition(document):
+        return document.data, lambda location: location
+    policy = translate(document.data)
+    return policy.data(), policy.origin
 
 
 def _add(document: Document, policy: TranslatedPolicy, router: Router, references: PolicyReferences) -> list[Problem]:
@@ -69,4 +77,4 @@ def convert(document: Document, references: PolicyReferences) -> str:
         line, column = positions[origin]
         text += f"  # {printable(path_text(origin))}, line {line}, column {column}\n"
         text += "".join(f"  {each}\n" for each in _yaml([route]).splitlines())
-    return text
+    return text + (_yaml(policy.lists) if policy.lists else "")

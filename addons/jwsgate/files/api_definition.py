@@ -26,6 +26,7 @@ _CONFIGURATION: Final = frozenset({
     "gateway", "enforced", "phase", "testable", "type", "cors", "properties", "catalogs", "categories",
     "activity-log", "assembly", "application-authentication",
 })  # fmt: skip
+_LISTS: Final = ("applications", "tests")
 _HEADER: Final = re.compile(r"request\.headers\.(.+)")
 
 
@@ -33,6 +34,7 @@ def _raw(shape: Extension, said: Any) -> dict[str, Any]:
     """The demands that an extension says, typed, for a policy of our own."""
     left_out = {
         "sign", "ignore", "registered_certificate", "prefix", "forward", "respond", "client_certificate",
+        *_LISTS,
     }  # fmt: skip
     data: dict[str, Any] = shape.model_dump(by_alias=True, exclude_unset=True, exclude=left_out)
     if shape.client_certificate is not None:
@@ -46,6 +48,8 @@ class TranslatedPolicy:
 
     defaults: dict[str, Any] = field(default_factory=dict)
     routes: list[dict[str, Any]] = field(default_factory=list)
+    lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Its applications and tests, if it has any."""
     origins: dict[Location, Location] = field(default_factory=dict)
     """Where in the definition a part of the data comes from; the longest known start of a location counts."""
     patterns: dict[int, dict[str, Matching]] = field(default_factory=dict)
@@ -54,7 +58,8 @@ class TranslatedPolicy:
 
     def data(self) -> dict[str, Any]:
         """The data of the policy."""
-        return {"defaults": self.defaults, "routes": self.routes} if self.defaults else {"routes": self.routes}
+        defaults = {"defaults": self.defaults} if self.defaults else {}
+        return {**defaults, "routes": self.routes, **self.lists}
 
     def amend(self, index: int, route: Route) -> Route:
         """The route of that number, with the rules that its text has no words for."""
@@ -160,6 +165,10 @@ class _Translator:
         said = mapping(self._data.get(_EXTENSION))
         self.policy.defaults = _raw(self._extension, said)
         self.policy.origins["defaults",] = (_EXTENSION,)
+        for name in _LISTS:
+            if said_list := getattr(self._extension, name):
+                self.policy.lists[name] = [each.model_dump(by_alias=True, exclude_unset=True) for each in said_list]
+                self.policy.origins[name,] = (_EXTENSION, name)
         if "client_id" in self.policy.defaults:
             self._find((_EXTENSION, "client_id"), "is what securityDefinitions say", "remove it here")
         asked = configuration.get("application-authentication", [])

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from jwsgate.core.reasons import Reason
 
 from .problems import Unfit
-from .shapes import Algorithm, Shape
+from .shapes import METHOD, Algorithm, Shape
 
 __all__ = ["CaseRequestShape", "CaseShape", "Expected", "SignedShape"]
 
@@ -36,7 +36,7 @@ Expected = Annotated[str, AfterValidator(_expected)]
 class CaseRequestShape(Shape):
     """The request, besides the client ID and the JWS, which are put where the policy looks for them."""
 
-    method: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "GET"
+    method: Annotated[str, Field(pattern=METHOD)] = "GET"
     """Method in capitals."""
     path: Annotated[str, Field(pattern=r"^/")]
     """Path, and perhaps a query."""

@@ -20,6 +20,18 @@ __all__ = ["MAX_DEPTH", "MAX_OCTETS", "NULLS", "Document", "looks_like_json", "m
 MAX_DEPTH: Final = 32
 MAX_OCTETS: Final = 512 * 1024 * 1024
 _MAX_PROBLEMS: Final = 100
+_MEND: Final = "mend the syntax here"
+_REMEDIES: Final = {
+    "found a tab": "indent with blanks, not with tabs",
+    "found character that cannot start any token": "quote the value, and indent with blanks, not with tabs",
+    "expected ':'": "write key: value, with a colon and a blank, here or in the line before",
+    "mapping values are not allowed": "write key: value, with a colon and a blank, here or in the line before",
+    "expected '-' indicator": "indent it like the other lines of its item",
+    "expected ',' or ']'": "close the list with ], or quote what holds { or [",
+    "expected ',' or '}'": "close the mapping with }, or quote what holds { or [",
+    "quoted scalar": "close the quotation marks",
+}
+"""What to do about some of the YAML parser's own messages."""
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 # The pure Python parser gives the same events, for the rare machine whose PyYAML was built without libyaml.
@@ -142,15 +154,18 @@ class _Reader:
             return self._read(self._yaml_events())
         except yaml.MarkedYAMLError as error:
             message = ", ".join(part for part in (error.context, error.problem) if part)
-            self._not_read(error.problem_mark or error.context_mark or JsonMark(0, 0), f"is not YAML: {message}")
+            remedy = next((remedy for words, remedy in _REMEDIES.items() if words in message), _MEND)
+            self._not_read(
+                error.problem_mark or error.context_mark or JsonMark(0, 0), f"is not YAML: {message}", remedy
+            )
         except yaml.reader.ReaderError as error:
             place = _position(self._octets, self._index(error.position))
             message = "holds a character that YAML does not allow"
             self.problems.append(Problem(self.file, *place, "(document)", message, "remove the control character"))
         raise ProblemsFound(self.problems)
 
-    def _not_read(self, mark: Any, message: str) -> None:
-        self.problems.append(Problem(self.file, *self._place(mark), "(document)", message, "mend the syntax here"))
+    def _not_read(self, mark: Any, message: str, remedy: str = "") -> None:
+        self.problems.append(Problem(self.file, *self._place(mark), "(document)", message, remedy or _MEND))
 
     def _refuse(self, broken: bool, mark: Any, message: str, remedy: str) -> None:
         """End the reading at what makes the rest not worth reading."""
@@ -235,7 +250,10 @@ class _Reader:
         if key == "<<" and not event.style:
             self._problem(mark, (*location, key), "is a merge key", "write the members out")
         elif key in container:
-            self._problem(mark, (*location, key), "is a repeated key", "keep one of them")
+            remedy = "keep one of them" + (
+                ", or begin another item with -" if any(isinstance(step, int) for step in location) else ""
+            )
+            self._problem(mark, (*location, key), "is a repeated key", remedy)
         return key
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from jwsgate.core.packed import Registration, names
 from jwsgate.core.portal import Application, Portal
 
+from .api_connect import policy_data
 from .loading import read_all, read_policy
 from .policy_applications import narrowing_of
 from .policy_shapes import ApplicationShape
@@ -241,11 +242,13 @@ def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]
     told: dict[str, str] = {}
     findings: list[Finding] = []
 
-    def tell(location: Location, rule: str, message: str, remedy: str) -> None:
-        told[path_text(location)] = rule
-        findings.append((location, message, remedy))
+    said, place_of = policy_data(document)
+    data = said if isinstance(said, dict) else {}
 
-    data = document.data if isinstance(document.data, dict) else {}
+    def tell(location: Location, rule: str, message: str, remedy: str) -> None:
+        told[path_text(place_of(location))] = rule
+        findings.append((place_of(location), message, remedy))
+
     routes = data.get("routes")
     for location, shape in (
         (("defaults",), data.get("defaults")),

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .policy_shapes import DemandsShape, OneOrMore
+from .case_shapes import CaseShape as ExampleShape
+from .policy_shapes import ApplicationShape, DemandsShape, OneOrMore
 from .shapes import Algorithm, Shape, TolerantShape
 
 __all__ = [
@@ -51,6 +52,10 @@ class DocumentExtension(Extension):
 
     prefix: Annotated[str, Field(pattern=r"^/")] | None = None
     """What stands before the base path, such as /{org}/{catalog}."""
+    applications: list[ApplicationShape] = Field(default_factory=list)
+    """As in a policy; routes have the names of their operations."""
+    tests: list[ExampleShape] = Field(default_factory=list)
+    """As in a policy."""
 
 
 class OperationExtension(Extension):

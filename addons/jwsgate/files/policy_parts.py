@@ -15,7 +15,7 @@ from jwsgate.core.sources import Source
 from jwsgate.core.upstream import Upstream, dropped_name
 
 from .problems import Unfit
-from .shapes import Shape
+from .shapes import LISTED_HEADER_NAME, Shape
 
 __all__ = ["CorsShape", "ErrorsShape", "OwnHeader", "UpstreamShape", "cors_of", "reply_table_of", "upstream_of"]
 
@@ -57,6 +57,15 @@ class UpstreamShape(Shape):
     """Header for the client ID."""
     thumbprint: OwnHeader | None = None
     """Header for the SHA-256 of the certificate that verified the JWS, in hex."""
+
+    @model_validator(mode="after")
+    def _header_first(self) -> "UpstreamShape":
+        for header, claim in self.claims.items():
+            if claim.lower().startswith("x-") > header.lower().startswith("x-"):
+                raise Unfit(
+                    f"sends a claim {claim} as the header {header}", f"write the header first: {claim}: {header}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _no_name_twice(self) -> "UpstreamShape":
@@ -143,7 +152,7 @@ def _origin(text: str) -> str:
     return text
 
 
-_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'+\-.^_`|~]+$")]
+_Header = Annotated[str, Field(pattern=LISTED_HEADER_NAME)]
 
 
 class CorsShape(Shape):

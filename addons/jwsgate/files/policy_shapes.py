@@ -19,7 +19,7 @@ from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 from .case_shapes import CaseShape
 from .policy_parts import CorsShape, ErrorsShape, UpstreamShape
 from .problems import Unfit
-from .shapes import Algorithm, Shape
+from .shapes import HEADER_NAME, METHOD, URL, Algorithm, Shape
 
 __all__ = [
     "CERTIFICATE_REQUIRED",
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 _PLACES: Final = {"header": "header", "query": "query parameter", "cookie": "cookie"}
-_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
 
 
 def _as_list(value: Any) -> Any:
@@ -63,13 +62,13 @@ OneOrMore = Annotated[
 class PlaceShape(Shape):
     """A place of a request that holds a value: a header, a query parameter or a cookie."""
 
-    header: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    header: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
     """Name of the HTTP header."""
     query: Annotated[str, Field(min_length=1)] | None = None
     """Name of the query parameter."""
-    cookie: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    cookie: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
     """Name of the cookie."""
-    scheme: Annotated[str, Field(pattern=_HEADER_NAME)] | None = None
+    scheme: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
     """Authentication scheme that stands before the value in the header, such as Bearer."""
 
     @model_validator(mode="after")
@@ -155,7 +154,7 @@ class BindShape(Shape):
     """Claim that must equal the path, as sent and without the query."""
     url: Annotated[str, Field(min_length=1)] | None = None
     """Claim that must equal base_url and the path, without the query, such as htu."""
-    base_url: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")] | None = None
+    base_url: Annotated[str, Field(pattern=URL)] | None = None
     """Scheme and authority under which clients know the API."""
     body: BodyDigestShape | None = None
     """Claim with the digest of the body."""
@@ -193,7 +192,7 @@ def _network(value: object) -> object:
 class ClientCertificateShape(Shape):
     """The header in which a balancer that ends TLS passes the client certificate on."""
 
-    header: Annotated[str, Field(pattern=_HEADER_NAME)]
+    header: Annotated[str, Field(pattern=HEADER_NAME)]
     """Name of the header; the balancer must set or remove it on every request."""
     format: Literal["rfc9440", "url-encoded-pem", "base64-der", "xfcc"]
     """What is in it: RFC 9440 Client-Cert, PEM as of nginx and AWS, base64 of the DER, or Envoy's Hash."""
@@ -255,7 +254,7 @@ class DemandsShape(Shape):
     bind: BindShape | None = None
     """Claims that tie the JWS to this one request."""
     single_use: bool | None = None
-    """Each jti of an application is good once."""
+    """Each jti of an application is good once; a JWS then needs jti and exp."""
     certificates: TrustShape | None = None
     """A CA that the registered certificate must chain to, besides being registered."""
     max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
@@ -284,7 +283,7 @@ class RouteShape(DemandsShape):
     """Path with {templates} for single segments and perhaps /** at the end."""
     name: Annotated[str, Field(min_length=1)] | None = None
     """Name in logs and metrics; the path if not said."""
-    methods: Annotated[list[Annotated[str, Field(pattern=r"^[A-Z]+$")]], Field(min_length=1)] | None = None
+    methods: Annotated[list[Annotated[str, Field(pattern=METHOD)]], Field(min_length=1)] | None = None
     """Methods in capitals; all if not said. HEAD is not part of GET."""
     websocket: bool | None = None
     """Let the request open a WebSocket, which is decided once, by its handshake."""

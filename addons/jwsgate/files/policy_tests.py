@@ -25,6 +25,7 @@ from jwsgate.core.reasons import Rejection
 from jwsgate.core.signing import detached, sign_compact
 from jwsgate.core.sources import with_value
 
+from .api_connect import policy_data
 from .case_shapes import CaseShape, SignedShape
 from .lint import RULES, LintFinding
 from .loading import policy_router, read_policy
@@ -119,7 +120,8 @@ def _findings(path: Path, now: float) -> Iterator[LintFinding]:
         document = read_policy(path)
     except ProblemsFound:
         return
-    shape, _ = check_shape(PolicyShape, document.data)
+    data, place_of = policy_data(document)
+    shape, _ = check_shape(PolicyShape, data)
     routers: dict[Application | None, Router | None] = {}
     findings: list[Finding] = []
     for number, case in enumerate(() if shape is None else shape.tests):
@@ -134,10 +136,10 @@ def _findings(path: Path, now: float) -> Iterator[LintFinding]:
         place = ("tests", number)
         if decided != case.expect:
             message = f"{case.name!r}: {decided} was decided, not {case.expect}"
-            findings.append(((*place, "expect"), message, "correct the routes, or what is expected of them"))
+            findings.append((place_of((*place, "expect")), message, "correct the routes, or what is expected of them"))
         elif case.route is not None and route != case.route:
             message = f"{case.name!r}: the route is {route or 'none'}, not {case.route}"
-            findings.append(((*place, "route"), message, "correct the routes, or the name"))
+            findings.append((place_of((*place, "route")), message, "correct the routes, or the name"))
     for problem in document.problem_list(findings):
         yield LintFinding(RULES["policy-test"], problem)
 

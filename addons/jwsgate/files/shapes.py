@@ -10,9 +10,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .problems import Finding, KeyLocation, Location, Unfit
 
-__all__ = ["Algorithm", "Shape", "TolerantShape", "check_shape", "sound_items"]
+__all__ = [
+    "HEADER_NAME",
+    "LISTED_HEADER_NAME",
+    "METHOD",
+    "URL",
+    "Algorithm",
+    "Shape",
+    "TolerantShape",
+    "check_shape",
+    "sound_items",
+]
 
 
+HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
+LISTED_HEADER_NAME = r"^[A-Za-z0-9!#$%&'+\-.^_`|~]+$"
+METHOD = r"^[A-Z]+$"
+URL = r"^https?://[^/?#@\s]+$"
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # spelled out for mypy and the schema; a test holds it equal to algorithms.ALGORITHMS
@@ -57,13 +71,33 @@ def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | N
     return model
 
 
+def _names(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def _nearest(model: type[BaseModel], location: Location) -> str:
     owner = _model_at(model, location[:-1])
     if owner is None:
         return "remove it"
-    names = [field.alias or name for name, field in owner.model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+    names, said = _names(owner), str(location[-1])
+    close = [name for name in names if said and name.startswith(said)]
+    close = close or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    above = [
+        name for name, field in owner.model_fields.items()
+        if any(said in inner.model_fields for inner in _models_in(field.annotation))
+    ]  # fmt: skip
+    return f"put it under {' or '.join(above)}" if above else f"known here: {', '.join(names)}"
+
+
+def _example(model: type[BaseModel], location: Location) -> str:
+    """A key of the mapping that is asked for, one that must be there if there is any."""
+    asked = _model_at(model, location)
+    if asked is None:
+        return ""
+    required = [field.alias or name for name, field in asked.model_fields.items() if field.is_required()]
+    return f", such as {[*required, *_names(asked)][0]}: …"
 
 
 _EXPECTED = {
@@ -81,10 +115,30 @@ _EXPECTED = {
 }
 
 
+_FORMS = {
+    HEADER_NAME: "write a name without blanks and colons, such as X-IBM-Client-Id",
+    METHOD: "write it in capitals, such as GET",
+    LISTED_HEADER_NAME: "write a name without blanks, colons and *, such as X-Request-Id",
+    URL: "write it without a path, such as https://api.example",
+    "^/": "begin it with a slash",
+}
+
+
 def _location(error: Any) -> Location:
     location: Location = tuple(error["loc"])
     # In a mapping whose keys are the author's own, such a key can be the problem.
     return KeyLocation(location[:-1]) if location and location[-1] == "[key]" else location
+
+
+def _of_another_kind(model: type[BaseModel], location: Location, kind: str, value: object) -> tuple[str, str]:
+    message, remedy = _EXPECTED[kind]
+    if kind in {"model_type", "model_attributes_type"}:
+        remedy += _example(model, location)
+    if value is None:
+        return "is empty", f"remove the key or {remedy}" if location else remedy
+    if kind == "string_type" and isinstance(value, dict | list):
+        remedy += ", in quotes if it begins with { or ["
+    return message, remedy
 
 
 def _tell(model: type[BaseModel], error: Any) -> Finding:
@@ -106,18 +160,16 @@ def _tell(model: type[BaseModel], error: Any) -> Finding:
         case "string_too_short":
             return location, "is empty", "write a value"
         case "string_pattern_mismatch":
-            return location, "is not of the right form", f"it must match {context['pattern']}"
+            return (
+                location,
+                "is not of the right form",
+                _FORMS.get(context["pattern"], f"it must match {context['pattern']}"),
+            )
         case "value_error":
             cause = context["error"]
             return location, str(cause), cause.remedy if isinstance(cause, Unfit) else "correct it"
         case kind if kind in _EXPECTED:
-            if error["input"] is None:
-                return (
-                    location,
-                    "is empty",
-                    f"remove the key or {_EXPECTED[kind][1]}" if location else _EXPECTED[kind][1],
-                )
-            return location, *_EXPECTED[kind]
+            return location, *_of_another_kind(model, location, kind, error["input"])
         case _:
             return location, error["msg"], "correct it"
 

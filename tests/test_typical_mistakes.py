@@ -1,0 +1,185 @@
+"""Thirty typical mistakes in a policy of two routes, each with all that its author is told: place, problem, remedy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from jwsgate.files.loading import load_snapshot
+from unit_material import problems_in
+
+POLICY = """\
+defaults:
+  claims:
+    required: [exp, iat]
+    max_lifetime: 3600
+routes:
+  - path: /orders/{id}
+    methods: [GET, PUT]
+    algorithms: [RS256]
+  - path: /health
+    open: true
+"""
+
+METHODS, ALGORITHMS, OPEN = "    methods: [GET, PUT]\n", "    algorithms: [RS256]\n", "    open: true\n"
+ALL_ALGORITHMS = "'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512' or 'EdDSA'"
+COLON = "write key: value, with a colon and a blank, here or in the line before"
+LIKE = "write it like /orders/{id} or /orders/**"
+LIST = "write a list, one - a line"
+
+# What of the policy is replaced, by what, and what is told then, but for the name of the file.
+MISTAKES = [
+    # Syntax
+    (
+        "routes:\n",
+        "routes\n",
+        f"6:9: (document): is not YAML: while scanning a simple key, could not find expected ':' ({COLON})",
+    ),
+    (
+        "path: /health",
+        "path /health",
+        f"10:9: (document): is not YAML: mapping values are not allowed in this context ({COLON})",
+    ),
+    (
+        METHODS,
+        METHODS.replace("    ", "\t"),
+        "7:1: (document): is not YAML: while scanning a plain scalar, found a tab character that violates indentation "
+        "(indent with blanks, not with tabs)",
+    ),
+    (
+        METHODS,
+        METHODS.replace("    ", "   "),
+        "7:4: (document): is not YAML: while parsing a block collection, did not find expected '-' indicator "
+        "(indent it like the other lines of its item)",
+    ),
+    (
+        "[GET, PUT]",
+        "[GET, PUT",
+        "8:15: (document): is not YAML: while parsing a flow sequence, did not find expected ',' or ']' "
+        "(close the list with ], or quote what holds { or [)",
+    ),
+    (
+        "    algorithms: [RS256]\n  - path",
+        "    path",
+        "8:5: routes[0].path: is a repeated key (keep one of them, or begin another item with -)",
+    ),
+    (
+        ALGORITHMS,
+        "    claims: &rules {leeway: 5}\n",
+        "8:13: routes[0].claims: has an anchor (remove it; aliases are not read)",
+    ),
+    # Keys
+    ("methods:", "method:", "7:5: routes[0].method: is not a known key (did you mean methods?)"),
+    (ALGORITHMS, "    claims: {iss: tvo}\n", "8:14: routes[0].claims.iss: is not a known key (did you mean issuer?)"),
+    (ALGORITHMS, "    max_lifetime: 60\n", "8:5: routes[0].max_lifetime: is not a known key (put it under claims)"),
+    # Paths
+    ("path: /health", "path: health", f"9:11: routes[1].path: does not begin with a slash ({LIKE})"),
+    (
+        "path: /health",
+        "path: https://api.example/health",
+        f"9:11: routes[1].path: does not begin with a slash ({LIKE})",
+    ),
+    ("/orders/{id}", "/orders/*", f"6:11: routes[0].path: has a * that is not /** at its end ({LIKE})"),
+    (
+        "/orders/{id}",
+        "/orders/<id>",
+        f"6:11: routes[0].path: has the segment '<id>', which is neither plain text nor one {{template}} ({LIKE})",
+    ),
+    (
+        "/orders/{id}",
+        "{id}",
+        "6:11: routes[0].path: is not text (write one plain value, in quotes if it begins with { or [)",
+    ),
+    (
+        "path: /health\n    open: true",
+        "path: /orders/{number}\n    methods: [GET]",
+        "9:11: routes[1].path: matches the same requests as route /orders/{id} (give them different methods)",
+    ),
+    # Values
+    ("[GET, PUT]", "GET", f"7:14: routes[0].methods: is not a list ({LIST})"),
+    ("[GET, PUT]", "[get]", "7:15: routes[0].methods[0]: is not of the right form (write it in capitals, such as GET)"),
+    ("[RS256]", "[HS256]", f"8:18: routes[0].algorithms[0]: is not one of the known values (use {ALL_ALGORITHMS})"),
+    ("3600", "1h", "4:19: defaults.claims.max_lifetime: is not a whole number (write digits only)"),
+    ("    max_lifetime: 3600", "    leeway: 86400", "4:13: defaults.claims.leeway: is too large (use at most 3600)"),
+    (
+        "    max_lifetime: 3600",
+        "    issuer:",
+        "4:12: defaults.claims.issuer: is empty (write a value, or remove the key)",
+    ),
+    (ALGORITHMS, "    jws: jwt\n", "8:10: routes[0].jws: is not a mapping (write key: value pairs, such as header: …)"),
+    (
+        ALGORITHMS,
+        "    jws: {header: Authorization Bearer}\n",
+        "8:19: routes[0].jws.header: is not of the right form "
+        "(write a name without blanks and colons, such as X-IBM-Client-Id)",
+    ),
+    (
+        ALGORITHMS,
+        "    claims: {issuer: {env: NOT_SET_ANYWHERE}}\n",
+        "8:22: routes[0].claims.issuer: takes the variable 'NOT_SET_ANYWHERE', which is not set "
+        "(set it, or write the value here)",
+    ),
+    (
+        ALGORITHMS,
+        "    upstream: {claims: {sub: X-Subject}}\n",
+        "8:15: routes[0].upstream: sends a claim X-Subject as the header sub (write the header first: X-Subject: sub)",
+    ),
+    (
+        ALGORITHMS,
+        "    mode: dry-run\n",
+        "8:11: routes[0].mode: is not one of the known values (use 'enforce' or 'report')",
+    ),
+    (
+        ALGORITHMS,
+        "    certificates: {ca_file: ca.pem}\n",
+        "8:29: routes[0].certificates.ca_file: names 'ca.pem', which does not exist (check the path)",
+    ),
+    # What does not go together
+    (
+        ALGORITHMS,
+        "    jws: {header: jwt, query: jwt}\n",
+        "8:10: routes[0].jws: names a header and a query parameter "
+        "(keep one, and list the other under also; exactly one may then hold the value)",
+    ),
+    (
+        OPEN,
+        "    open: true\n    algorithms: [RS256]\n",
+        "9:5: routes[1]: is open, so that algorithms is never looked at (remove open or algorithms)",
+    ),
+    (
+        ALGORITHMS,
+        "    bind: {url: htu}\n",
+        "8:11: routes[0].bind: binds the URL without base_url (add base_url: https://HOST)",
+    ),
+    (
+        OPEN,
+        "    open: true\napplications:\n  - {application: billing, algorithms: [ES256]}\n",
+        "12:40: applications[0].algorithms: names ES256, which route '/orders/{id}' does not allow "
+        "(take it out, or list other routes under routes: more than a route allows is said at the route)",
+    ),
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A portal export without applications, and where the policy will be."""
+    (tmp_path / "portal.yaml").write_text("results: []\n")
+    return tmp_path / "portal.yaml", tmp_path / "policy.yaml"
+
+
+def test_the_policy_is_good(files: tuple[Path, Path]) -> None:
+    """Before anything is replaced; and there are thirty."""
+    files[1].write_text(POLICY)
+    assert len(load_snapshot(files[0], [files[1]], time.time()).router) == 2
+    assert len(MISTAKES) >= 30
+
+
+@pytest.mark.parametrize(("old", "new", "told"), MISTAKES, ids=[told.partition(" (")[0] for _, _, told in MISTAKES])
+def test_typical_mistake(files: tuple[Path, Path], old: str, new: str, told: str) -> None:
+    """One mistake, one line: where it is, what is wrong, and what to do."""
+    assert POLICY.count(old) == 1
+    files[1].write_text(POLICY.replace(old, new))
+    (problem,) = problems_in(lambda: load_snapshot(files[0], [files[1]], time.time()))
+    assert str(problem) == f"{files[1]}:{told}"
