@@ -11,7 +11,14 @@ import click
 from jwsgate.adapters.supervisor import supervise, usable_cores
 from jwsgate.adapters.worker import has_supervisor
 
-from .options import LinesParameter, expect_option, fail_on_option, report_option
+from .options import (
+    LinesParameter,
+    expect_option,
+    fail_on_option,
+    policy_option,
+    portal_option,
+    report_option,
+)
 
 __all__ = ["run_command"]
 
@@ -92,23 +99,8 @@ class _MitmproxyOption(LinesParameter):
     callback=_split_listen,
     help="Where to listen, for http and https alike.",
 )
-@click.option(
-    "--portal",
-    envvar="JWSGATE_PORTAL",
-    show_envvar=True,
-    metavar="PATH",
-    help="Portal export, or a folder of them: the applications and their certificates.",
-)
-@click.option(
-    "--policy",
-    "policies",
-    envvar="JWSGATE_POLICY",
-    show_envvar=True,
-    metavar="PATH",
-    type=click.Path(),  # in the environment several are joined as in PATH
-    multiple=True,
-    help="Policy file, or API definition of API Connect; may be given more than once.",
-)
+@portal_option
+@policy_option
 @click.option(
     "--tls-cert",
     envvar="JWSGATE_TLS_CERT",
