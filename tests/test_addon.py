@@ -463,6 +463,7 @@ def test_an_error_while_releasing_denies(
 @pytest.mark.parametrize("error", [RuntimeError(), OSError("disk full")], ids=["error", "os-error"])
 def test_an_error_in_the_accounts_denies(proxy: Proxy, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """What cannot be put on record does not pass; what the policy lets pass unrecorded is test_audit.py's matter."""
+    monkeypatch.setattr(proxy.gate.accounts, "wants", lambda _decision: True)
     monkeypatch.setattr(proxy.gate.accounts, "decided", raising(error))
     assert answered(proxy.both(a_flow())) == LAST_RESORT
 
