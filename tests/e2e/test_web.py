@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
 import re
+import select
 import shutil
+import struct
 import subprocess
+import termios
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -184,3 +189,45 @@ def test_in_a_browser(web: Web, tmp_path: Path) -> None:
         assert mark in row
         assert comment in row
     assert "Rejected (certificate_missing): " in shown, done.stderr[-2000:]
+
+
+def read_until(terminal: int, text: str, seconds: float = 20) -> str:
+    """What a terminal shows until it shows a text, without what steers it."""
+    shown, deadline = "", time.monotonic() + seconds
+    while text not in shown:
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 0.1)[0]:
+            octets = os.read(terminal, 65536).decode("utf-8", "replace")
+            shown += re.sub(r"\x1b[\[()][0-9;?]*[A-Za-z]?", "", octets)
+    return shown
+
+
+def test_console(home: Path, files: Files, upstream: RecordingUpstream) -> None:
+    """On a terminal, keys bring the account of the request in focus, and the applications."""
+    port = gates.free_port()
+    argv = gates.command(
+        "jwsgate run", upstream=upstream.url, port=port, portal=files.portal, policy=files.policy,
+        arguments=["--ui", "console"],
+    )  # fmt: skip
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+    env = gates.environment(home, extra={"TERM": "xterm"})
+    with subprocess.Popen(argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        try:
+            read_until(ours, f":{port}]")
+            deadline = time.monotonic() + 10
+            while not gates.listening(process, port):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert exchange(port, "GET", "/orders/unsigned", [("X-IBM-Client-Id", RSA)]).status == 500
+            read_until(ours, "⛔")
+            os.write(ours, b"y")
+            read_until(ours, "Rejected (jws_missing): No JWS was sent in header jwt")
+            os.write(ours, b"q")
+            os.write(ours, b"T")
+            read_until(ours, f"rsa: client IDs {RSA}; certificates: 36")
+        finally:
+            process.kill()
+            os.close(ours)
+            os.close(theirs)
+    upstream.assert_untouched()
