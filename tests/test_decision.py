@@ -390,6 +390,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "mutual": (a_route(client_certificate=CARRIED), token, None),
         "preflight": (a_route(cors=Cors(None)), token, None),
         "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
+        "overridden": (a_route(), token, None),
         "narrowed": (a_route(narrowed=NarrowedRoutes({ClientId(CLIENT_ID): 0}, (a_route(),))), token, None),
     }
 
@@ -409,7 +410,9 @@ FUNCTIONS = {
     "check_certificate_headers": ("mutual", "report"),
     "check_client_certificate": ("mutual", "report"),
     "check_look_alikes": ("report",),
-    "_check_extent": ("bound", "narrowed"),
+    "_check_extent": ("bound", "narrowed", "overridden"),
+    "_check_oddities": ("bound", "overridden"),
+    "overrides": ("overridden",),
     "_narrowed": ("narrowed",),
     "_preflight": ("preflight",),
     "requested_method": ("preflight",),
@@ -446,7 +449,8 @@ def test_every_function_is_in_the_table() -> None:
 def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     """The last word on a good request of one way."""
     route, token, body = _worlds()[way]
-    request = replace(a_request(token, carried()), peer=BALANCER)
+    more = [(b"X-HTTP-Method-Override", b"PUT")] if way == "overridden" else []
+    request = replace(a_request(token, carried(), *more), peer=BALANCER)
     if route.cors is not None:
         headers = ((b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET"))
         request = replace(request, method="OPTIONS", headers=headers)
@@ -457,7 +461,9 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     return decision
 
 
-@pytest.mark.parametrize("way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "preflight"])
+@pytest.mark.parametrize(
+    "way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "overridden", "preflight"]
+)
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""
     assert isinstance(outcome(way), Allowed)

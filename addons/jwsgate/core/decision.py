@@ -23,7 +23,7 @@ from .policy import NarrowedRoutes, Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
-from .sources import check_look_alikes, check_request, single_value
+from .sources import check_look_alikes, check_request, overrides, single_value
 from .upstream import Headers
 from .verified_cache import VerifiedCache
 
@@ -127,6 +127,13 @@ def _check_extent(route: Route, facts: RequestFacts, websocket: bool) -> None:
         raise Rejection(Reason.REQUEST_UNSAFE, "the request asks for a WebSocket, which the route does not allow")
     if route.max_body_octets is not None and _declared_length(facts) > route.max_body_octets:
         raise Rejection(Reason.BODY_TOO_LARGE, f"content-length is above {route.max_body_octets} octets")
+
+
+def _check_oddities(router: Router, route: Route, facts: RequestFacts, websocket: bool, overridden: bool) -> None:
+    for method, target in overrides(facts) if overridden else ():
+        if router.find(method, target) is not route:
+            raise Rejection(Reason.REQUEST_UNSAFE, "a header names another method or path, which has another route")
+    _check_extent(route, facts, websocket)
 
 
 def _narrowed(
@@ -248,7 +255,7 @@ def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
 def _steps(
     snapshot: Snapshot, facts: RequestFacts, now: float, cache: JwsCache | None, progress: _Progress
 ) -> Decision:
-    websocket = check_request(facts)
+    websocket, overridden = check_request(facts)
     router = snapshot.router
     if router.has_cors and facts.method == "OPTIONS":
         preflight = _preflight(router, facts)
@@ -258,8 +265,8 @@ def _steps(
     if route is None:
         raise Rejection(Reason.ROUTE_UNKNOWN, "no route of the policy matches method and path")
     progress.route = route
-    if websocket or route.max_body_octets is not None:
-        _check_extent(route, facts, websocket)
+    if websocket or overridden or route.max_body_octets is not None:
+        _check_oddities(router, route, facts, websocket, overridden)
     named = router.certificate_headers
     sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:

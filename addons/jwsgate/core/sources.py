@@ -1,7 +1,7 @@
 """Where a request carries its client ID and its JWS: exactly one place, in exactly one spelling."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
@@ -11,7 +11,7 @@ from .facts import RequestFacts, canonical_header_name
 from .reasons import Reason, Rejection
 from .request_target import query_values, without_query_value
 
-__all__ = ["Source", "check_look_alikes", "check_request", "single_value", "stripped", "with_value"]
+__all__ = ["Source", "check_look_alikes", "check_request", "overrides", "single_value", "stripped", "with_value"]
 
 # RFC 9110 section 9.1 has methods case-sensitive, but some upstreams fold them, past a route for POST alone.
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
@@ -22,6 +22,11 @@ _MAX_HEADER_OCTETS: Final = 2 * 1024 * 1024  # twice the largest JWS that a poli
 _CONNECTION_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"te", b""})
 _COOKIES: Final = re.compile(rb"[;,]")
 _HOP: Final = frozenset({b"upgrade", b"connection"})
+_METHOD_HEADERS: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+_PATH_HEADERS: Final = frozenset({b"x-original-url", b"x-rewrite-url"})
+_OVERRIDES: Final = _METHOD_HEADERS | _PATH_HEADERS
+_OVERRIDE_LENGTHS: Final = frozenset(map(len, _OVERRIDES))
+_AUTHORITY: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -52,10 +57,11 @@ def _unsafe(detail: str) -> Rejection:
     return Rejection(Reason.REQUEST_UNSAFE, detail)
 
 
-def check_request(facts: RequestFacts) -> bool:
+def check_request(facts: RequestFacts) -> tuple[bool, bool]:
     """Refuse what an upstream might read differently, whichever route it belongs to.
 
-    Returns whether the request asks for a WebSocket (RFC 6455 section 4.1), which only some routes allow.
+    Returns whether the request asks for a WebSocket (RFC 6455 section 4.1), which only some routes allow, and whether
+    it has `overrides`.
 
     Raises:
         Rejection: `request_unsafe`.
@@ -63,7 +69,7 @@ def check_request(facts: RequestFacts) -> bool:
     if facts.method not in _METHODS and not _METHOD.fullmatch(facts.method):
         raise _unsafe("the method is not a token in capitals")
     size = hosts = 0
-    is_plain = True
+    is_plain, has_overrides = True, False
     for name, value in facts.headers:
         # Lengths first: this loop runs for each header of each request.
         length = len(name)
@@ -75,12 +81,25 @@ def check_request(facts: RequestFacts) -> bool:
                 raise _unsafe("the Host header is repeated or malformed")
         elif (length == 7 or length == 10) and name.lower() in _HOP:  # noqa: PLR1714 - faster
             is_plain = False
+        elif length in _OVERRIDE_LENGTHS and canonical_header_name(name) in _OVERRIDES:
+            has_overrides = True
     if size > _MAX_HEADER_OCTETS:
         raise _unsafe("the headers are too large")
     octets = b"".join(chain.from_iterable(facts.headers))
     if len(octets.translate(None, _CONTROLS)) != size:
         raise _unsafe("a header holds a control character")
-    return not is_plain and _asks_for_websocket(facts)
+    return not is_plain and _asks_for_websocket(facts), has_overrides
+
+
+def overrides(facts: RequestFacts) -> Iterator[tuple[str, bytes]]:
+    """Method and target as upstreams have them that prefer a header to the request line."""
+    for name, value in facts.headers:
+        canonical, text = canonical_header_name(name), value.strip(b" \t")
+        if canonical in _METHOD_HEADERS:
+            yield text.decode("latin-1").upper(), facts.target
+        elif canonical in _PATH_HEADERS:
+            authority = _AUTHORITY.match(text)
+            yield facts.method, text if authority is None else text[authority.end() :]
 
 
 def _asks_for_websocket(facts: RequestFacts) -> bool:
@@ -141,6 +160,15 @@ _READERS: Final[dict[str, Callable[[RequestFacts, Source], list[bytes]]]] = {
 }
 
 
+def _hides_scheme(facts: RequestFacts, place: Source) -> bool:
+    """Whether a header does not begin with its scheme, but holds it: readers who look for it anywhere find a value."""
+    if place.scheme is None:
+        return False
+    scheme = place.scheme.lower().encode("ascii")
+    found = [value.strip(b" \t").lower() for name, value in facts.headers if name.lower() == place.exact]
+    return any(scheme in value and value != scheme for value in found)
+
+
 def _one_of(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> bytes:
     found = None
     for place in (replace(source, others=()), *source.others):
@@ -149,6 +177,8 @@ def _one_of(facts: RequestFacts, source: Source, missing: Reason, repeated: Reas
         except Rejection as rejection:
             if rejection.reason is not missing:
                 raise
+            if _hides_scheme(facts, place):
+                raise _unsafe(f"the header {place.name} hides {place.scheme}") from None
         else:
             if found is not None:
                 raise Rejection(repeated, f"{place.place} {place.name} is not the only place that holds it")

@@ -17,11 +17,11 @@ from jwsgate.core.portal import Application, Portal
 from .api_connect import policy_data
 from .loading import read_all, read_policy
 from .policy_applications import narrowing_of
-from .policy_shapes import ApplicationShape
+from .policy_shapes import ApplicationShape, DemandsShape, RouteShape
 from .portal_builder import Origin
 from .portal_file import PortalReading
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
-from .shapes import sound_items
+from .shapes import check_shape, sound_items
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -249,22 +249,22 @@ def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]
         told[path_text(place_of(location))] = rule
         findings.append((place_of(location), message, remedy))
 
-    routes = data.get("routes")
+    defaults, _ = check_shape(DemandsShape, data.get("defaults", {}))
     for location, shape in (
-        (("defaults",), data.get("defaults")),
-        *((("routes", number), route) for number, route in enumerate(routes if isinstance(routes, list) else ())),
+        (("defaults",), defaults),
+        *((("routes", number), route) for number, route in sound_items(RouteShape, data.get("routes"))),
     ):
-        if isinstance(shape, dict) and shape.get("mode") == "report":
+        if shape is not None and shape.mode == "report":
             message = "lets requests pass without a good JWS"
             tell((*location, "mode"), "route-report", message, "say mode: enforce once all clients sign")
-        if isinstance(shape, dict) and shape.get("open") in {True, "true"}:
+        if isinstance(shape, RouteShape) and shape.open:
             message = "lets every request pass, without a client ID and without a JWS"
             tell((*location, "open"), "route-open", message, "remove it unless this path is for everybody")
-    for number, shape in sound_items(ApplicationShape, data.get("applications")):
-        if shape.mode == "report":
+    for number, entry in sound_items(ApplicationShape, data.get("applications")):
+        if entry.mode == "report":
             message = "lets requests of an application pass without a good JWS"
             tell(("applications", number, "mode"), "application-report", message, "remove it once the client signs")
-        narrowing = narrowing_of(shape)
+        narrowing = narrowing_of(entry)
         if portal is not None and not any(map(narrowing.concerns, names(portal.applications))):
             message = "concerns no application of the portal export"
             tell(("applications", number), "application-unknown", message, "correct the name, or remove the entry")
