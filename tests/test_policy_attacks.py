@@ -149,3 +149,25 @@ def test_contradiction_of_the_own_route_is_told() -> None:
     """An application that could call nothing at all, as its entry fits no route, does not pass unnoticed."""
     text = "routes: [{path: /a, algorithms: [RS256]}]\napplications: [{client_id: a, algorithms: [ES256]}]\n"
     assert [problem.path for problem in policy_problems(text)] == ["applications[0].algorithms"]
+
+
+BOUND = """\
+routes:
+  - {name: bound, path: "/orders/{id}", bind: {path: path}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (b"X-Original-URL", b"/orders/7", "bound"),
+        (b"X-Original-URL", b"/orders/8", "request_unsafe"),
+        (b"X-HTTP-Method-Override", b"GET", "bound"),
+        (b"X-HTTP-Method-Override", b"DELETE", "request_unsafe"),
+    ],
+)
+def test_another_request_than_the_bound_one(name: bytes, value: bytes, expected: str) -> None:
+    """A JWS bound to one path says nothing of another, though it has the same route."""
+    request = request_with(signed(KEY, {"exp": NOW + 60, "path": "/orders/7"}))
+    facts = replace(request, target=b"/orders/7", headers=(*request.headers, (name, value)))
+    assert outcome(BOUND, facts) == expected

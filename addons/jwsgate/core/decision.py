@@ -133,6 +133,8 @@ def _check_oddities(router: Router, route: Route, facts: RequestFacts, websocket
     for method, target in overrides(facts) if overridden else ():
         if router.find(method, target) is not route:
             raise Rejection(Reason.REQUEST_UNSAFE, "a header names another method or path, which has another route")
+        if route.bindings is not None and (method, target) != (facts.method, facts.target):
+            raise Rejection(Reason.REQUEST_UNSAFE, "a header names another method or path than those that are bound")
     _check_extent(route, facts, websocket)
 
 
