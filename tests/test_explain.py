@@ -27,9 +27,8 @@ from feature_material import (
 )
 from jwsgate.core.claims import ClaimRules
 from jwsgate.core.decision import Allowed, AwaitsBody, Rejected, Snapshot, decide, decide_body
-from jwsgate.core.explain import Explanation, explain, render_text, to_json
+from jwsgate.core.explain import MEANINGS, Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
-from jwsgate.core.meanings import MEANINGS
 from jwsgate.core.reasons import Reason
 from jwsgate.core.sources import Source
 from mutator import MUTATIONS, genuine, mutated

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jwsgate.core.answers import ANSWERS
-from jwsgate.core.meanings import MEANINGS, reason_link
+from jwsgate.core.explain import MEANINGS, reason_link
 from jwsgate.core.reasons import REPORTABLE, Reason
 from unit_material import ROOT
 

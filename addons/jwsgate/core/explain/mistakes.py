@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
+from jwsgate.core.reasons import Reason
+from jwsgate.core.spelling import lenient_object, spelling_mistake
+from jwsgate.core.wording import Mistake
+
 from .case import Case, Step, allowed_algorithms, place_text, usable
 from .claim_mistakes import expired, malformed_claims, missing_claim, not_yet, other_claim, other_request, replayed
 from .meanings import MEANINGS, remedy_of
-from .reasons import Reason
 from .request_mistakes import (
     certificate_mistake,
     disabled_application,
@@ -18,8 +21,6 @@ from .request_mistakes import (
     unsafe_request,
 )
 from .signers import Signed, algorithm_mistake, signature_mistake
-from .spelling import lenient_object, spelling_mistake
-from .wording import Mistake
 
 __all__ = ["mistake_of"]
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from jwsgate.core.certificates import RegisteredCertificate
+from jwsgate.core.claims import ClaimRules, Matching, check_claims
+from jwsgate.core.client_certificate import check_certificate_headers, check_client_certificate
+from jwsgate.core.decision import Allowed, AwaitsBody, Rejected
+from jwsgate.core.policy import Route, Sign
+from jwsgate.core.portal import Application
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.wording import TIME_CLAIMS, ago, as_number, moment, shown, span, value_text
+
 from .case import Case, Step, allowed_algorithms, certificate_text, place_text, usable
-from .certificates import RegisteredCertificate
-from .claims import ClaimRules, Matching, check_claims
-from .client_certificate import check_certificate_headers, check_client_certificate
-from .decision import Allowed, AwaitsBody, Rejected
-from .policy import Route, Sign
-from .portal import Application
-from .reasons import Reason, Rejection
-from .wording import TIME_CLAIMS, ago, as_number, moment, shown, span, value_text
 
 __all__ = ["account_of"]
 

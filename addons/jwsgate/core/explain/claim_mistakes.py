@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .bindings import DIGESTS
+from jwsgate.core.bindings import DIGESTS
+from jwsgate.core.claims import Matching
+from jwsgate.core.reasons import Reason
+from jwsgate.core.spelling import base64url_text, lenient_object, spelling_mistake
+from jwsgate.core.wording import TIME_CLAIMS, Mistake, ago, as_number, moment, shown, span, value_text
+
 from .case import Case, Step
-from .claims import Matching
 from .meanings import remedy_of
-from .reasons import Reason
-from .spelling import base64url_text, lenient_object, spelling_mistake
-from .wording import TIME_CLAIMS, Mistake, ago, as_number, moment, shown, span, value_text
 
 __all__ = [
     "expired", "malformed_claims", "missing_claim", "not_yet", "other_claim", "other_request", "replayed",

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.x509 import load_der_x509_certificate
 
-from .algorithms import ALGORITHMS, KeyKind
-from .certificates import RegisteredCertificate
-from .jws import CompactJws, verify
-from .portal import Application, Portal
-from .reasons import Rejection
-from .spelling import lenient_octets
-from .wording import Mistake, ago, moment, shown
+from jwsgate.core.algorithms import ALGORITHMS, KeyKind
+from jwsgate.core.certificates import RegisteredCertificate
+from jwsgate.core.jws import CompactJws, verify
+from jwsgate.core.portal import Application, Portal
+from jwsgate.core.reasons import Rejection
+from jwsgate.core.spelling import lenient_octets
+from jwsgate.core.wording import Mistake, ago, moment, shown
 
 __all__ = ["Signed", "algorithm_mistake", "called", "signature_mistake"]
 

@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
+from jwsgate.core.facts import canonical_header_name
+from jwsgate.core.policy import Route
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.request_target import path_segments
+from jwsgate.core.sources import Source
+from jwsgate.core.spelling import lenient_object, spelling_mistake
+from jwsgate.core.wording import Mistake, ago, moment, shown
+
 from .case import Case, certificate_text, place_text
-from .facts import canonical_header_name
 from .meanings import remedy_of
-from .policy import Route
-from .reasons import Reason, Rejection
-from .request_target import path_segments
 from .signers import called
-from .sources import Source
-from .spelling import lenient_object, spelling_mistake
-from .wording import Mistake, ago, moment, shown
 
 __all__ = [
     "certificate_mistake", "disabled_application", "elsewhere", "is_jws", "missing_client_id", "unknown_client_id",

@@ -9,20 +9,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
+from jwsgate.core.decision import Allowed, AwaitsBody, Rejected, Snapshot, decide, decide_body
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.jws import CompactJws, attach, parse_compact
+from jwsgate.core.policy import Route
+from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.sources import single_value, stripped, with_value
+from jwsgate.core.spelling import lenient_object
+from jwsgate.core.strict_json import StrictJsonError, parse_object
+from jwsgate.core.wording import TIME_CLAIMS, ago, as_number, moment, shown, value_text
+
 from .account import account_of
 from .case import Case, Step
-from .decision import Allowed, AwaitsBody, Rejected, Snapshot, decide, decide_body
-from .facts import RequestFacts
-from .jws import CompactJws, attach, parse_compact
 from .meanings import MEANINGS, reason_link
 from .mistakes import mistake_of
-from .policy import Route
-from .reasons import Reason, Rejection
 from .signers import called
-from .sources import single_value, stripped, with_value
-from .spelling import lenient_object
-from .strict_json import StrictJsonError, parse_object
-from .wording import TIME_CLAIMS, ago, as_number, moment, shown, value_text
 
 __all__ = ["Explanation", "Outcome", "explain", "render_text", "to_json"]
 

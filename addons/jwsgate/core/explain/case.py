@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .certificates import RegisteredCertificate
-from .decision import Allowed, AwaitsBody, Rejected, Snapshot
-from .facts import RequestFacts
-from .jws import CompactJws
-from .policy import Route
-from .portal import Application, usable_certificates
-from .reasons import Rejection
-from .sources import Source
-from .wording import ago, moment, shown, span
+from jwsgate.core.certificates import RegisteredCertificate
+from jwsgate.core.decision import Allowed, AwaitsBody, Rejected, Snapshot
+from jwsgate.core.facts import RequestFacts
+from jwsgate.core.jws import CompactJws
+from jwsgate.core.policy import Route
+from jwsgate.core.portal import Application, usable_certificates
+from jwsgate.core.reasons import Rejection
+from jwsgate.core.sources import Source
+from jwsgate.core.wording import ago, moment, shown, span
 
 __all__ = ["Case", "Step", "allowed_algorithms", "certificate_text", "place_text", "usable"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from .reasons import Reason
+from jwsgate.core.reasons import Reason
 
 __all__ = ["MEANINGS", "Meaning", "reason_link", "remedy_of"]
 
