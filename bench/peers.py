@@ -508,6 +508,14 @@ class Bench:
             raise Broken("nginx tells no numbers")
         return int(found[1]) - self.asked
 
+    def settled(self) -> int:
+        """What has arrived upstream, once no request is on its way any more."""
+        arrived = -1
+        while (now := self.arrived()) != arrived:
+            arrived = now
+            time.sleep(0.1)
+        return arrived
+
     def load_cpu(self) -> float:
         """The CPU time that the upstream and all wrk so far have used."""
         used = os.times()
@@ -519,7 +527,7 @@ class Bench:
         script = self.estate.directory / "load.lua"
         script.write_text(LUA.format(**places | how))
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
-        before, cpu, load = self.arrived(), contestant.cpu(), self.load_cpu()
+        before, cpu, load = self.settled(), contestant.cpu(), self.load_cpu()
         done = subprocess.run(
             pinned(self.cores[1], ["wrk", *options, f"http://127.0.0.1:{contestant.port}{PATH}"]),
             capture_output=True,
@@ -531,8 +539,7 @@ class Bench:
         if found is None:
             raise Broken(f"wrk failed on {contestant.name}:\n{done.stdout}{done.stderr}")
         measured = Measured(**json.loads(found[1]), cpu=cpu, load_cpu=load)
-        time.sleep(0.1)
-        arrived = self.arrived() - before
+        arrived = self.settled() - before
         if measured.refused or measured.broken or measured.ran_out or not measured.requests:
             raise Broken(f"{contestant.name}: {measured}")
         if not measured.requests <= arrived <= measured.requests + connections:
