@@ -254,3 +254,36 @@ def test_nothing_loaded_denies() -> None:
         assert b"policy is not available" in await ask(question(good()))
 
     service.run(job)
+
+
+def test_drain_answers_what_was_asked() -> None:
+    """While it ends, a question under way is answered; nobody new is taken in, and what hangs is cut off in time."""
+    service = Service(single_use=True)
+
+    class Store:
+        seconds = 0.05
+
+        async def first_use(self, *_: Any) -> bool:
+            await asyncio.sleep(self.seconds)
+            return True
+
+    service.state.replay_store = Store()
+
+    async def job(server: CheckServer, ask: Ask) -> None:
+        asking = asyncio.ensure_future(ask(question(good())))
+        while not any(connection.busy for connection in server.connections):
+            await asyncio.sleep(0)
+        assert await server.drain(5) == 0
+        assert (await asking).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not server.is_listening
+
+    async def hanging(server: CheckServer, ask: Ask) -> None:
+        asking = asyncio.ensure_future(ask(question(good())))
+        while not any(connection.busy for connection in server.connections):
+            await asyncio.sleep(0)
+        assert await server.drain(0.01) == 1
+        assert b"200 OK" not in await asking
+
+    service.run(job)
+    Store.seconds = 60
+    service.run(hanging)

@@ -101,13 +101,17 @@ async def _serve(settings: ServeSettings) -> int:
     link = WorkerLink.take()
     service = _CheckService(settings)
     service.state.is_alone = link is None
+    made: Path | None = None
     try:
         service.state.configure(settings.portal, settings.policies, settings.replay_store)
         service.accounts.configure(settings.audit, settings.rejection_log_level)
         if link is not None:
             sockets, admin_sockets = link.sockets, link.admin_sockets
         else:
-            sockets = inherited_sockets() or bind(settings.listen, settings.socket_mode)
+            sockets = inherited_sockets()
+            if not sockets:
+                sockets = bind(settings.listen, settings.socket_mode)
+                made = settings.listen if isinstance(settings.listen, Path) else None
             admin_sockets = bind_sockets(*settings.admin) if settings.admin is not None else []
     except Unfit as error:
         sys.stderr.write(f"jwsgate: {error} ({error.remedy})\n")
@@ -133,8 +137,8 @@ async def _serve(settings: ServeSettings) -> int:
             lifecycle.running()
             await service.ended.wait()
             service.reloader.stop()
-    if link is None and isinstance(settings.listen, Path):
-        settings.listen.unlink(missing_ok=True)
+    if made is not None:
+        made.unlink(missing_ok=True)
     return 0
 
 
