@@ -626,8 +626,8 @@ def test_h2_headers_that_never_end(http_gate: Gate, upstream: RecordingUpstream)
 
 
 def test_h2_headers_too_large(http_gate: Gate, upstream: RecordingUpstream) -> None:
-    """HTTP/2 headers of more than 64 KiB end at the gate."""
-    with contextlib.suppress(NoResponse):
+    """HTTP/2 headers of more than 64 KiB end at the gate, which may close before the last of them is sent."""
+    with contextlib.suppress(NoResponse, ConnectionError):
         response = h2_exchange(http_gate.port, "GET", ANY, [*lower(credentials()), ("x-a", "b" * 70_000)], timeout=3)
         assert response.status >= 400
     upstream.assert_untouched()
