@@ -399,8 +399,8 @@ def test_an_end_that_was_asked_for_denies(proxy: Proxy, monkeypatch: pytest.Monk
     [
         pytest.param("new_transaction_id", id="transaction-id"),
         pytest.param("time", id="clock"),
-        pytest.param("RequestFacts", id="facts"),
-        pytest.param("_identity", id="identity"),
+        pytest.param("facts_of", id="facts"),
+        pytest.param("identity_of", id="identity"),
         pytest.param("_Record", id="record"),
         pytest.param("decide", id="decision"),
     ],
@@ -455,7 +455,7 @@ def test_an_error_while_releasing_denies(
     flow = a_flow(path)
     proxy.requestheaders(flow)
     monkeypatch.setattr(JwsGate, "_prepare_upstream", raising(error))
-    monkeypatch.setattr(gate_module, "_response", raising(error))
+    monkeypatch.setattr(gate_module, "gate_response", raising(error))
     proxy.request(flow)
     assert answered(flow) == LAST_RESORT
 

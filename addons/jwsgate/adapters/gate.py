@@ -19,14 +19,14 @@ import time
 from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 
-from jwsgate.core.answers import API_CONNECT, LAST_RESORT_BODY, TRANSACTION_HEADER, Reply
+from jwsgate.core.answers import API_CONNECT, TRANSACTION_HEADER, Reply
 from jwsgate.core.cors import is_cors_header
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
@@ -38,13 +38,24 @@ from jwsgate.core.sources import stripped
 from jwsgate.core.upstream import without
 
 from .accounts import Accounts, new_transaction_id
+from .exchange import (
+    LAST_RESORT,
+    STANDING,
+    facts_of,
+    gate_response,
+    identity_of,
+    is_large,
+    peer_of,
+    preflight_answer,
+    version_fault,
+)
 from .http_layers import http_layer_of
 from .options import add_options, take_up_options
 from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
 
-__all__ = ["LAST_RESORT", "SIGNER_NAME", "STANDING", "JwsGate", "log_fault"]
+__all__ = ["SIGNER_NAME", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +64,7 @@ _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 SIGNER_NAME: Final = "jwsgate-signer"
 """The add-on that signs for clients, which must not be in the process of a gate."""
-LAST_RESORT: Final = (500, LAST_RESORT_BODY, ((b"content-type", b"application/json"),))
-STANDING: Final = http.Response.make(*LAST_RESORT)
-"""What stands on each flow until its decision: one for all, as making one takes longer than deciding. Never sent."""
 _MAX_POSTED_OCTETS: Final = 65536
-_HOLD_OCTETS: Final = 65536
-"""Bodies up to this size are held until they are there; larger ones are passed on as they come."""
 _MAX_HELD_OCTETS: Final = 10 * 1024 * 1024
 """How much is held of a body that a decision depends on, where the policy sets no limit."""
 
@@ -89,66 +95,6 @@ class _Record:
 def _rejected(allowed: Allowed, reason: Reason, detail: str) -> Allowed | Rejected:
     """What becomes of an allowed request that turns out to be none."""
     return reported(Rejected(reason, detail, allowed.route, allowed.client_id, allowed.application))
-
-
-def _preflight_answer(allowed: Allowed, record: _Record) -> http.Response:
-    """What a browser is told before it calls; what goes with every response is added later (`responseheaders`)."""
-    response = http.Response.make(204, b"", {TRANSACTION_HEADER: record.transaction_id})
-    if allowed.route.cors is not None and allowed.preflight is not None:
-        response.headers.fields += allowed.route.cors.preflight_headers(record.headers, allowed.preflight)
-    return response
-
-
-def _identity(flow: http.HTTPFlow) -> tuple[object, ...]:
-    """What must not change between the decision and the forwarding."""
-    data = flow.request.data
-    return data.method, data.path, data.scheme, data.host, data.port
-
-
-def _peer(client: connection.Client) -> str:
-    peername: Any = client.peername  # None when the peer was gone before it could be asked
-    return str(peername[0]) if peername else ""
-
-
-def _facts(flow: http.HTTPFlow, tls: GateTls) -> RequestFacts:
-    data = flow.request.data
-    return RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, *tls.peer_facts(flow))
-
-
-def _response(status: int, body: bytes, content_type: str, record: _Record, method: str) -> http.Response:
-    headers = {
-        "Content-Type": content_type,
-        "Cache-Control": "no-store",
-        TRANSACTION_HEADER: record.transaction_id,
-    }
-    # RFC 9110 section 9.3.2: no content for HEAD; mitmproxy would write it on the wire.
-    return http.Response.make(status, b"" if method == "HEAD" else body, headers)
-
-
-def _version_fault(flow: http.HTTPFlow) -> str | None:
-    """What is wrong with the version: an HTTP/1 client may write any number into its first line."""
-    version, alpn = flow.request.data.http_version, flow.client_conn.alpn or b""
-    if version == b"HTTP/1.1":
-        if flow.is_replay == "request" or any(
-            len(name) == 4 and name.lower() == b"host" for name, _ in flow.request.data.headers.fields
-        ):
-            return None
-        return "the request has no Host header"  # RFC 9112 section 3.2
-    if version == b"HTTP/1.0" or flow.is_replay == "request":
-        return None
-    if (version == b"HTTP/2.0" and alpn == b"h2") or (version.startswith(b"HTTP/3") and alpn.startswith(b"h3")):
-        return None
-    return "the HTTP version is not that of the connection"
-
-
-def _is_large(fields: tuple[tuple[bytes, bytes], ...], *, unknown: bool) -> bool:
-    """Whether a body is too large to be held; `unknown` is what to say when nothing tells its size."""
-    for name, value in fields:
-        if len(name) == 14 and name.lower() == b"content-length":
-            return not value.isdigit() or len(value) > 19 or int(value) > _HOLD_OCTETS
-        if len(name) == 17 and name.lower() == b"transfer-encoding":
-            return True
-    return unknown
 
 
 def log_fault(error: BaseException, doing: str) -> None:
@@ -249,13 +195,13 @@ class JwsGate:
     def _decide(self, flow: http.HTTPFlow) -> None:
         started = time.perf_counter()
         state = self.state
-        facts = _facts(flow, self.tls)
+        facts = facts_of(flow, self.tls)
         verified = state.cache.stored
         # The clock of the machine is read in this module, and the core is given the time.
         decision = decide(state.snapshot, facts, time.time(), state.cache)
-        if (fault := _version_fault(flow)) is not None:
+        if (fault := version_fault(flow)) is not None:
             decision = Rejected(Reason.REQUEST_UNSAFE, fault)
-        record = _Record(decision, new_transaction_id(), _identity(flow), facts.headers, flow.response)
+        record = _Record(decision, new_transaction_id(), identity_of(flow), facts.headers, flow.response)
         if state.snapshot is not None:
             record.dropped = state.snapshot.router.dropped_headers
         record.cached = state.cache.stored == verified
@@ -271,10 +217,11 @@ class JwsGate:
             flow.comment = f"would be rejected: {would_reject.reason}: {would_reject.detail}"
         elif isinstance(decision, Rejected):
             reply = self._reply(decision)
-            method = flow.request.method
-            record.denial = flow.response = _response(reply.status, reply.body, reply.content_type, record, method)
+            status, body, content_type = reply.status, reply.body, reply.content_type
+            response = gate_response(status, body, content_type, record.transaction_id, flow.request.method)
+            record.denial = flow.response = response
             if reply.challenge is not None:
-                flow.response.headers["WWW-Authenticate"] = reply.challenge
+                response.headers["WWW-Authenticate"] = reply.challenge
             flow.marked = ":no_entry:"
             flow.comment = f"{decision.reason}: {decision.detail}"
             if not record.told:
@@ -292,7 +239,7 @@ class JwsGate:
             return decision
         transaction_id, seconds, cached = record.transaction_id, record.duration, record.cached
         data, client = flow.request.data, flow.client_conn
-        facts = RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, _peer(client))
+        facts = RequestFacts(data.method.decode("latin-1"), data.path, data.headers.fields, peer_of(client))
         return self.accounts.decided(facts, decision, transaction_id, time.time(), seconds, cached)
 
     def fail(self, flow: http.HTTPFlow, error: BaseException, doing: str) -> None:
@@ -313,7 +260,7 @@ class JwsGate:
         record = self._records.get(flow)
         if record is not None and not isinstance(record.decision, Rejected):
             return False
-        return "expect" in flow.request.headers or _is_large(flow.request.data.headers.fields, unknown=True)
+        return "expect" in flow.request.headers or is_large(flow.request.data.headers.fields, unknown=True)
 
     def body_limit(self, flow: http.HTTPFlow) -> int | None:
         """How many octets a body may have; None for any number."""
@@ -344,7 +291,7 @@ class JwsGate:
 
     def refused_by_protocol(self, client: connection.Client, reason: Reason, detail: str) -> str:
         """Keep account of a request that no decision was made on; returns its transaction ID."""
-        return self.accounts.refused_by_protocol(_peer(client), time.time(), reason, detail)
+        return self.accounts.refused_by_protocol(peer_of(client), time.time(), reason, detail)
 
     # Releasing, for Seal
 
@@ -363,7 +310,7 @@ class JwsGate:
         request = flow.request
         # HTTP/2 need not tell the size of a body; to pass it on to HTTP/1 takes our own layers.
         unknown = request.is_http2 and http_layer_of(flow.client_conn) is not None and flow not in self.bodyless
-        if not _is_large(request.data.headers.fields, unknown=unknown):
+        if not is_large(request.data.headers.fields, unknown=unknown):
             return None
         return self._release(flow, record, decision, flow.response)
 
@@ -428,11 +375,11 @@ class JwsGate:
     def _confirm(self, flow: http.HTTPFlow, record: _Record) -> Allowed | Rejected:
         """The final decision on the request as it stands now, with its whole body where that counts."""
         decision = record.decision
-        if _identity(flow) != record.identity:
+        if identity_of(flow) != record.identity:
             return Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
         if flow.request.headers.fields != record.headers:
             # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
-            decision = decide(self.state.snapshot, _facts(flow, self.tls), time.time(), self.state.cache)
+            decision = decide(self.state.snapshot, facts_of(flow, self.tls), time.time(), self.state.cache)
         if isinstance(decision, AwaitsBody):
             if flow.request.raw_content is None:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
@@ -448,13 +395,13 @@ class JwsGate:
         if isinstance(decision, Allowed):
             match decision.route.action:
                 case _ if decision.preflight is not None:
-                    answer = _preflight_answer(decision, record)
+                    answer = preflight_answer(decision, record.headers, record.transaction_id)
                 case Forward():
                     self._prepare_upstream(flow, record, decision)
                     if found is not record.denial:
                         answer = found  # another add-on answers an allowed request in place of the upstream
                 case RespondClaims():
-                    answer = _response(200, decision.payload, _JSON, record, flow.request.method)
+                    answer = gate_response(200, decision.payload, _JSON, record.transaction_id, flow.request.method)
                 case Sign() as action:
                     try:
                         answer = self._sign(flow, action, record)
@@ -475,7 +422,7 @@ class JwsGate:
         if len(body) > _MAX_POSTED_OCTETS:
             raise Rejection(Reason.BODY_MALFORMED, f"the body has more than {_MAX_POSTED_OCTETS} octets")
         jws = sign_posted_claims(action, body, time.time())
-        return _response(200, jws, _JOSE, record, flow.request.method)
+        return gate_response(200, jws, _JOSE, record.transaction_id, flow.request.method)
 
     def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> None:
         request = flow.request
@@ -487,7 +434,7 @@ class JwsGate:
             target, fields = stripped(decision.route.jws, request.data.path, fields)
             if target != request.data.path:
                 request.data.path = target
-                record.identity = _identity(flow)
+                record.identity = identity_of(flow)
         request.headers.fields = (*fields, *decision.added, (_TRANSACTION_NAME, record.transaction_id.encode()))
         request.trailers = None
         is_binary = request.is_http2 or request.is_http3
@@ -505,7 +452,7 @@ class JwsGate:
         if flow.response is not None:
             return False
         record = self._records.get(flow)
-        return record is None or not record.released or _identity(flow) != record.identity
+        return record is None or not record.released or identity_of(flow) != record.identity
 
     # Responses
 
@@ -525,7 +472,7 @@ class JwsGate:
                 kept = tuple(field for field in headers.fields if not is_cors_header(field[0]))
                 headers.fields = kept + route.cors.response_headers(record.headers)
             if record.forwarded:
-                flow.response.stream = _is_large(flow.response.data.headers.fields, unknown=True)
+                flow.response.stream = is_large(flow.response.data.headers.fields, unknown=True)
 
     def _is_websocket(self, flow: http.HTTPFlow, record: _Record | None) -> bool:
         """Whether a 101 is the answer to a WebSocket that the route allows, and mitmproxy will treat it as one."""

@@ -10,7 +10,8 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook
 
 from .dispatch import SealedAddonManager, seal_manager
-from .gate import LAST_RESORT, STANDING, JwsGate
+from .exchange import LAST_RESORT, STANDING
+from .gate import JwsGate
 from .http_layers import adopt
 
 __all__ = ["Seal", "install"]
