@@ -194,12 +194,14 @@ def _break(*_arguments: Any, **_named: Any) -> Any:
         "jwsgate.adapters.checking.new_transaction_id",
         "jwsgate.adapters.checking.Tongue.read",
         "jwsgate.adapters.checking.Tongue.allow",
+        "jwsgate.adapters.accounts.Accounts.wants",
         "jwsgate.adapters.accounts.Accounts.decided",
     ],
 )
-def test_whatever_breaks_denies(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_breaks_denies(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception anywhere on the way is a denial, and the service goes on."""
     service = Service()
+    service.accounts.configure(str(tmp_path / "audit"), "info")  # without it, nobody is told of what is allowed
 
     async def job(_server: CheckServer, ask: Ask) -> None:
         with monkeypatch.context() as broken:

@@ -111,8 +111,10 @@ class Checker:
         cached: bool = False,
     ) -> bytes:
         transaction_id = new_transaction_id()
-        seconds = time.perf_counter() - started
-        decision = self._accounts.decided(facts, decision, transaction_id, time.time(), seconds, cached)
+        accounts = self._accounts
+        if accounts.wants(decision):
+            seconds = time.perf_counter() - started
+            decision = accounts.decided(facts, decision, transaction_id, time.time(), seconds, cached)
         tongue = self._tongue
         if isinstance(decision, Rejected) or tongue is None:
             return self._deny(decision, transaction_id, question.method)

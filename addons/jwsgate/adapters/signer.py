@@ -26,7 +26,7 @@ from jwsgate.core.certificates import CertificateError, load_private_key
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.on_behalf import signed_request
 from jwsgate.core.policy import Route, Router, Sign
-from jwsgate.core.public_keys import VerificationKey
+from jwsgate.core.public_keys import SigningKey
 from jwsgate.core.reasons import Rejection
 from jwsgate.core.strict_json import StrictJsonError, parse_object
 from jwsgate.files.loading import read_all
@@ -48,7 +48,7 @@ _MAX_LIFETIME: Final = 3600
 class _Settings:
     """What is signed, and how."""
 
-    key: VerificationKey
+    key: SigningKey
     client_id: str
     router: Router
     hosts: frozenset[str]
@@ -105,7 +105,7 @@ def _hosts(options: Any, modes: Iterable[mode_specs.ProxyMode]) -> frozenset[str
     return frozenset(named)
 
 
-def _key(path: str) -> VerificationKey:
+def _key(path: str) -> SigningKey:
     try:
         return load_private_key(read_octets(Path(path).expanduser()))
     except ProblemsFound as error:
@@ -252,7 +252,7 @@ class _Unsigned(Exception):
     """Why a request cannot be signed."""
 
 
-def _algorithm(key: VerificationKey, route: Route) -> str:
+def _algorithm(key: SigningKey, route: Route) -> str:
     for name in key.algorithms:
         if route.algorithms is None or name in route.algorithms:
             return name

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NewType, cast
 
 from cryptography import x509
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwcrypto.jwk import JWK
 
-from .public_keys import PublicKeyError, VerificationKey, check_public_key, verification_key
+from .public_keys import PublicKeyError, SigningKey, VerificationKey, check_public_key, verification_key
 
 __all__ = [
     "CertificateError",
@@ -254,20 +254,21 @@ def read_certificate(text: str, *, keep_chain: bool = False) -> RegisteredCertif
     return registered_certificate(check_certificate(text), keep_chain=keep_chain)
 
 
-def signing_key(key: object) -> VerificationKey:
+def signing_key(key: object) -> SigningKey:
     """A private key of `cryptography` for signing; the same demands hold as on registered keys.
 
     Raises:
         CertificateError: when it cannot be used.
     """
+    private = cast(rsa.RSAPrivateKey, key)  # or one of the other kinds
     try:
-        public = verification_key(cast(rsa.RSAPrivateKey, key).public_key())
-        return replace(public, jwk=JWK.from_pyca(cast(rsa.RSAPrivateKey, key)))  # or one of the kinds that it takes
+        public = verification_key(private.public_key())
     except PublicKeyError as error:
         raise CertificateError(str(error), error.remedy) from None
+    return SigningKey(public.algorithms, JWK.from_pyca(private))
 
 
-def load_private_key(pem: bytes) -> VerificationKey:
+def load_private_key(pem: bytes) -> SigningKey:
     """Read an unencrypted PEM private key for signing.
 
     Raises:

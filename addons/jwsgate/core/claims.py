@@ -73,6 +73,8 @@ def _numeric_date(claims: Mapping[str, Any], name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
+    if type(value) is int and 0 <= value <= LATEST_TIME:
+        return value  # nearly always
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Rejection(Reason.CLAIMS_MALFORMED, f"{name} is not a number")
     if isinstance(value, float) and not math.isfinite(value):
@@ -110,9 +112,8 @@ def good_between(claims: Mapping[str, Any], rules: ClaimRules) -> tuple[float, f
 
     For claims that have passed it once, so that a second look needs only the clock.
     """
-    start = max((claims[name] - rules.leeway for name in ("nbf", "iat") if name in claims), default=-math.inf)
-    end = claims["exp"] + rules.leeway if "exp" in claims else math.inf
-    return start, end
+    start = max(claims.get("nbf", -math.inf), claims.get("iat", -math.inf))
+    return start - rules.leeway, claims.get("exp", math.inf) + rules.leeway
 
 
 def _check_one_of(claims: Mapping[str, Any], name: str, allowed: tuple[str, ...] | Matching) -> None:

@@ -204,7 +204,7 @@ def verify(jws: CompactJws, certificate: RegisteredCertificate, allowed: Collect
         raise Rejection(Reason.SIGNATURE_MISMATCH, f"a signature by this key has exactly {key.signature_octets} octets")
     verifier = _VERIFIERS[alg]
     try:
-        verifier.verify(key.jwk, jws.signing_input, jws.signature)
+        verifier.verify(key, jws.signing_input, jws.signature)
     except InvalidSignature:
         raise Rejection(
             Reason.SIGNATURE_MISMATCH, "the signature was not made by the registered certificate's key"

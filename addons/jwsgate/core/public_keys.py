@@ -2,14 +2,21 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwcrypto.jwk import JWK
 
 from .algorithms import ALGORITHMS_BY_KEY, KeyKind, signature_octets
 
-__all__ = ["MIN_RSA_BITS", "PublicKeyError", "VerificationKey", "check_public_key", "verification_key"]
+__all__ = [
+    "MIN_RSA_BITS",
+    "PublicKeyError",
+    "SigningKey",
+    "VerificationKey",
+    "check_public_key",
+    "verification_key",
+]
 
 MIN_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
 _MAX_RSA_BITS: Final = 16384  # the larger the modulus, the slower each verification
@@ -42,15 +49,42 @@ class PublicKeyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key with all that its algorithms need, prepared once so that a request pays nothing."""
+    """A public key with all that its algorithms need, prepared once so that a request pays nothing.
+
+    Takes the place of a JWK where jwcrypto verifies, which wants `get_op_key` and `crv`: a JWK is another kilobyte,
+    dear to make, and looks its constraints up in dicts at each use.
+    """
 
     kind: KeyKind
     bits: int
     signature_octets: int
     algorithms: tuple[str, ...]
     """The `alg` values that this key can verify."""
+    public_key: Any = field(repr=False, compare=False)
+    """The key as an object of `cryptography`."""
+
+    def get_op_key(self, operation: str, curve: str | None = None) -> Any:
+        """As that of a JWK; `curve` is what an ECDSA algorithm needs.
+
+        Raises:
+            ValueError: when the key is not fit for it.
+        """
+        if operation != "verify" or (curve is not None and curve != self.kind):
+            raise ValueError(f"a public {self.kind} key cannot {operation}" + (f" on {curve}" if curve else ""))
+        return self.public_key
+
+    def __getitem__(self, name: str) -> str:
+        if name != "crv":
+            raise KeyError(name)
+        return self.kind  # which is named as RFC 7518 section 6.2.1.1 and RFC 8037 section 2 name curves
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key with the `alg` values that it can sign."""
+
+    algorithms: tuple[str, ...]
     jwk: JWK = field(repr=False, compare=False)
-    """jwcrypto keeps the parsed key beside the JWK, so that no request parses it again."""
 
 
 def _has_roca_fingerprint(modulus: int) -> bool:
@@ -114,5 +148,4 @@ def verification_key(key: object, *, only_pss: bool = False) -> VerificationKey:
     algorithms = ALGORITHMS_BY_KEY[kind]
     if only_pss:
         algorithms = tuple(name for name in algorithms if name.startswith("PS"))
-    jwk = JWK.from_pyca(cast(rsa.RSAPublicKey, key))  # or one of the other kinds
-    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, jwk)
+    return VerificationKey(kind, bits, signature_octets(kind, bits), algorithms, key)

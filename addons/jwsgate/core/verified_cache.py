@@ -48,10 +48,11 @@ class VerifiedCache[K, E: Entry]:
         if size > self._max_octets or self._max_entries < 1:
             return
         self.discard(key)
-        self._entries[key] = entry
+        entries = self._entries
+        entries[key] = entry
         self.octets += size
-        while len(self._entries) > self._max_entries or self.octets > self._max_octets:
-            _, dropped = self._entries.popitem(last=False)
+        while len(entries) > self._max_entries or self.octets > self._max_octets:
+            _, dropped = entries.popitem(last=False)
             self.octets -= dropped.octets + _ENTRY_OVERHEAD
 
     def clear(self) -> None:

@@ -58,10 +58,6 @@ def _fits(jws: CompactJws, certificate: RegisteredCertificate) -> bool:
     return True
 
 
-def _public_key(certificate: RegisteredCertificate) -> Any:
-    return certificate.key.jwk.get_op_key("verify")
-
-
 def _name(certificate: RegisteredCertificate) -> str:
     return f"{shown(certificate.subject)} (SHA-256 {certificate.thumbprint[:16]}…)"
 
@@ -200,7 +196,7 @@ def _own_key_mistake(jws: CompactJws, certificate: RegisteredCertificate) -> Mis
     for how, signing_input in _inputs(jws):
         if _fits(jws._replace(signing_input=signing_input), certificate):
             return Mistake(f"The signature is good, but what was signed is not header.payload: {how}", _WHAT_IS_SIGNED)
-    return _outside_jose(jws, key.kind, _public_key(certificate))
+    return _outside_jose(jws, key.kind, certificate.key.public_key)
 
 
 def _mixed_up(said: str, used: str) -> Mistake:
@@ -256,7 +252,7 @@ def _verify_ecdsa(key: ec.EllipticCurvePublicKey, r: int, s: int, signed: bytes,
 
 def _signed_something_else(jws: CompactJws, certificate: RegisteredCertificate) -> bool:
     """Whether the key made this signature over something else, which only RSA PKCS #1 v1.5 lets one see."""
-    key = _public_key(certificate)
+    key = certificate.key.public_key
     if not isinstance(key, rsa.RSAPublicKey):
         return False
     return any(
@@ -299,7 +295,7 @@ def signature_mistake(signed: Signed) -> Mistake:
 
 
 def _secrets(certificate: RegisteredCertificate) -> Iterator[tuple[str, bytes]]:
-    key = _public_key(certificate)
+    key = certificate.key.public_key
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     for der in certificate.chain[:1]:
         yield "certificate's DER", der
