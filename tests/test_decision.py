@@ -450,7 +450,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     """The last word on a good request of one way."""
     route, token, body = _worlds()[way]
     more = [(b"X-HTTP-Method-Override", b"PUT")] if way == "overridden" else []
-    request = replace(a_request(token, carried(), *more), peer=BALANCER)
+    request = a_request(token, carried(), *more)._replace(peer=BALANCER)
     if route.cors is not None:
         headers = ((b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET"))
         request = replace(request, method="OPTIONS", headers=headers)

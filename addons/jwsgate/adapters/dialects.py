@@ -94,22 +94,7 @@ class Tongue:
         Raises:
             Rejection: `request_unsafe` when the question is not in the dialect.
         """
-        unwatched = self._unwatched
-        plain: list[tuple[bytes, bytes]] = []
-        special: list[tuple[bytes, bytes]] = []
-        for field in question.headers:
-            if field[0] in unwatched or not self._watches(field[0]):
-                plain.append(field)
-            else:
-                special.append(field)
-        if self._dialect.is_envoy:
-            for name, value in special:
-                if name.lower() != _PARTIAL:
-                    # Envoy joins what was repeated; no client ID and no JWS has a comma.
-                    values = value.split(b",") if dropped_name(name) in self._sources else [value]
-                    plain += [(name, each) for each in values]
-            return RequestFacts(question.method, question.target, tuple(plain), question.peer)
-        return self._told(question, plain, special)
+        return self._asked(question) if self._dialect.is_envoy else self._told(question)
 
     def _watches(self, name: bytes) -> bool:
         if dropped_name(name) in self._watched:
@@ -118,15 +103,32 @@ class Tongue:
             self._unwatched.add(name)
         return False
 
-    def _told(
-        self, question: Question, plain: list[tuple[bytes, bytes]], special: Headers | list[tuple[bytes, bytes]]
-    ) -> RequestFacts:
+    def _asked(self, question: Question) -> RequestFacts:
+        """From a proxy whose question is the request itself."""
+        fields: list[tuple[bytes, bytes]] = []
+        for field in question.headers:
+            name, value = field
+            if name in self._unwatched or not self._watches(name):
+                fields.append(field)
+            elif name.lower() != _PARTIAL:
+                # Envoy joins what was repeated; no client ID and no JWS has a comma.
+                values = value.split(b",") if dropped_name(name) in self._sources else [value]
+                fields += [(name, each) for each in values]
+        return RequestFacts(question.method, question.target, tuple(fields), question.peer)
+
+    def _told(self, question: Question) -> RequestFacts:
+        """From a proxy that tells the request in headers of its own."""
+        own, unwatched = self._own, self._unwatched
+        fields: list[tuple[bytes, bytes]] = []
         told: dict[bytes, bytes] = {}
-        for name, value in special:
-            if name in self._own:
+        for field in question.headers:
+            name, value = field
+            if name in own:
                 if name in told:
                     raise _unsafe("a header of the proxy is repeated")
                 told[name] = value
+            elif name in unwatched or not self._watches(name):
+                fields.append(field)
             elif name.lower() not in self._sets:
                 raise _unsafe("a header imitates one that only the proxy or the gate may send")
         dialect = self._dialect
@@ -136,7 +138,7 @@ class Tongue:
         if b",/" in target:
             raise _unsafe("the proxy names more than one target")
         peer = told[dialect.address].decode("latin-1") if dialect.address in told else question.peer
-        return RequestFacts(method.decode("latin-1"), target, tuple(plain), peer)
+        return RequestFacts(method.decode("latin-1"), target, tuple(fields), peer)
 
     def body(self, question: Question) -> bytes | None:
         """The whole body of the client's request; None when the proxy did not pass it on.

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -95,6 +96,14 @@ class _CheckService:
         self.ended.set()
 
 
+def _yield_to_proxies() -> None:
+    """Not to take the core from a proxy that shares it each time it asks: so questions and answers gather."""
+    if hasattr(os, "SCHED_BATCH"):  # Linux
+        with suppress(OSError):
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:  # nobody has chosen another
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 async def _serve(settings: ServeSettings) -> int:
     log_to_stdout(logging.getLogger())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
@@ -127,6 +136,7 @@ async def _serve(settings: ServeSettings) -> int:
             # What is there now stays; the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
+            _yield_to_proxies()
             await service.server.start()
             # One watches for all: its supervisor has the others follow.
             service.reloader.start(watch=settings.watch and (link is None or link.number == 0))

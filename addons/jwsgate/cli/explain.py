@@ -250,7 +250,7 @@ def explain_command(
         if curl is not None:
             facts, sent = read_curl(curl.read())
             octets = sent if octets is None else octets
-            facts = replace(facts, headers=(*facts.headers, *headers))
+            facts = facts._replace(headers=(*facts.headers, *headers))
         else:
             text = None if jws is None else _given(jws)
             facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)

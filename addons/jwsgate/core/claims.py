@@ -131,6 +131,8 @@ def _check_audience(claims: Mapping[str, Any], allowed: tuple[str, ...] | Matchi
     """RFC 7519 section 4.1.3: a string, or an array of strings of which one is enough."""
     if "aud" in claims:
         aud = claims["aud"]
+        if type(aud) is str and aud in allowed:
+            return  # nearly always
         values = aud if isinstance(aud, list) else [aud]
         if not values or not all(isinstance(value, str) for value in values):
             raise Rejection(Reason.CLAIMS_MALFORMED, "aud is neither a string nor a list of strings")

@@ -277,9 +277,9 @@ def with_value(facts: RequestFacts, source: Source, value: str) -> RequestFacts:
     match source.place:
         case "header":
             scheme = b"" if source.scheme is None else source.scheme.encode("ascii") + b" "
-            return replace(facts, headers=(*facts.headers, (name, scheme + octets)))
+            return facts._replace(headers=(*facts.headers, (name, scheme + octets)))
         case "cookie":
-            return replace(facts, headers=(*facts.headers, (b"Cookie", name + b"=" + octets)))
+            return facts._replace(headers=(*facts.headers, (b"Cookie", name + b"=" + octets)))
         case "query":
             mark = b"&" if b"?" in facts.target else b"?"
-            return replace(facts, target=facts.target + mark + f"{quote(name)}={quote(octets)}".encode("ascii"))
+            return facts._replace(target=facts.target + mark + f"{quote(name)}={quote(octets)}".encode("ascii"))

@@ -7,7 +7,6 @@ import datetime
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
         if jws is not None:
             facts = with_value(facts, route.jws, jws)
     if case.certificate:
-        facts = replace(facts, client_certificate=certificate.thumbprint)
+        facts = facts._replace(client_certificate=certificate.thumbprint)
     decision = decide(Snapshot(Portal((application,)), router, "test"), facts, now)
     if isinstance(decision, AwaitsBody):
         decision = decide_body(decision, body)

@@ -210,7 +210,7 @@ def _unread_claims(segments: list[bytes]) -> dict[str, Any] | None:
 def _with_jws(facts: RequestFacts, route: Route, text: bytes) -> RequestFacts:
     target, headers = stripped(route.jws, facts.target, facts.headers)
     return with_value(
-        replace(facts, target=target, headers=headers), route.jws, text.decode("utf-8", "surrogateescape")
+        facts._replace(target=target, headers=headers), route.jws, text.decode("utf-8", "surrogateescape")
     )
 
 
