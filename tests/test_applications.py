@@ -163,7 +163,7 @@ def test_body_limit() -> None:
     made = snapshot({"client_id": "client", "max_body_octets": 10}, routes=[ROUTE])
     facts = request_with(signed(RSA))
     decisions = [
-        decide(made, replace(facts, headers=(*facts.headers, (b"Content-Length", size))), NOW)
+        decide(made, facts._replace(headers=(*facts.headers, (b"Content-Length", size))), NOW)
         for size in (b"10", b"11")
     ]
     assert [outcome(each) for each in decisions] == ["allowed", "body_too_large"]
@@ -235,7 +235,7 @@ def test_a_cached_jws_does_not_pass_for_another() -> None:
     made = snapshot({"client_id": "client", "routes": ["/second"]})
     facts = request_with(signed(RSA))
     for target, expected in ((b"/second", "allowed"), (b"/protected", "route_not_allowed"), (b"/second", "allowed")):
-        assert outcome(decide(made, replace(facts, target=target), NOW, cache)) == expected  # type: ignore[arg-type]
+        assert outcome(decide(made, facts._replace(target=target), NOW, cache)) == expected  # type: ignore[arg-type]
 
 
 # Mistakes
@@ -342,7 +342,7 @@ def test_report_mode_only_where_the_entry_says() -> None:
     routes = [{"path": "/protected"}, {"path": "/second"}, {"path": "/third", "respond": "claims"}]
     made = snapshot({**REPORT, "routes": ["/second", "/third"]}, routes=routes)
     facts = request_with(None)
-    found = [outcome(decide(made, replace(facts, target=route.name.encode()), NOW)) for route in made.router]
+    found = [outcome(decide(made, facts._replace(target=route.name.encode()), NOW)) for route in made.router]
     assert found == ["route_not_allowed", "would_reject jws_missing", "jws_missing"]
 
 

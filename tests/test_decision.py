@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -453,7 +453,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     request = a_request(token, carried(), *more)._replace(peer=BALANCER)
     if route.cors is not None:
         headers = ((b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET"))
-        request = replace(request, method="OPTIONS", headers=headers)
+        request = request._replace(method="OPTIONS", headers=headers)
     decision = decide(a_snapshot([an_application(certificate_for(KEY))], route), request, NOW, cache)
     if isinstance(decision, AwaitsBody):
         assert body is not None

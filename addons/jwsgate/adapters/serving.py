@@ -32,6 +32,9 @@ __all__ = ["ServeSettings", "serve"]
 _ENTRY_OCTETS = 6144
 """What a remembered JWS may take on average, as the cache reckons; more than the usual one does."""
 
+_COLLECT_AFTER = 20_000, 50, 100
+"""Objects more before the collector looks at the new ones, and how many such looks before it looks at older ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
@@ -133,9 +136,10 @@ async def _serve(settings: ServeSettings) -> int:
     service.server.opened = service.opened
     with lifecycle.listening():
         async with lifecycle.admin(settings.admin, admin_sockets):
-            # What is there now stays; the collector need not look at it again and again.
+            # What is there now stays, and so does what is remembered of each JWS; neither has cycles to be found.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*_COLLECT_AFTER)
             _yield_to_proxies()
             await service.server.start()
             # One watches for all: its supervisor has the others follow.
