@@ -191,6 +191,7 @@ def test_reload(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None
     """A changed policy counts within a second or so; one that the dialect cannot carry out changes nothing."""
     files = write_files(tmp_path / "files", policy=POLICY)
     with guarded("nginx", upstream=upstream.port, files=files, home=home, directory=tmp_path) as guard:
+        assert os.sched_getscheduler(guard.service.process.pid) == os.SCHED_BATCH  # as docs/serve.md says
         assert exchange(guard.port, "GET", ANY, credentials()).status == 200
         files.policy.write_text("routes:\n  - {name: other, path: /other}\n")
         guard.service.wait_for_log("in force: read")
