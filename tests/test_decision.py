@@ -391,6 +391,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "preflight": (a_route(cors=Cors(None)), token, None),
         "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
         "overridden": (a_route(), token, None),
+        "cached": (a_route(), token, None),
         "narrowed": (a_route(narrowed=NarrowedRoutes({ClientId(CLIENT_ID): 0}, (a_route(),))), token, None),
     }
 
@@ -418,6 +419,8 @@ FUNCTIONS = {
     "requested_method": ("preflight",),
     "reported": ("report",),
     "_checked_report": ("report",),
+    "_client_steps": ("plain", "bound", "detached"),
+    "_remembered": ("cached",),
     "_find_application": ("plain", "bound", "detached"),
     "_allowed_algorithms": ("plain", "bound", "detached"),
     "_verify_with_any": ("plain", "bound", "detached"),
@@ -448,6 +451,7 @@ def test_every_function_is_in_the_table() -> None:
 
 def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
     """The last word on a good request of one way."""
+    cache = VerifiedCache() if way == "cached" else cache
     route, token, body = _worlds()[way]
     more = [(b"X-HTTP-Method-Override", b"PUT")] if way == "overridden" else []
     request = a_request(token, carried(), *more)._replace(peer=BALANCER)
@@ -462,7 +466,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
 
 
 @pytest.mark.parametrize(
-    "way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "overridden", "preflight"]
+    "way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "overridden", "preflight", "cached"]
 )
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""

@@ -6,7 +6,8 @@ import gc
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,9 +32,11 @@ from feature_material import (
 from jwsgate.core import decision as decision_module
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.claims import ClaimRules
+from jwsgate.core.client_certificate import ClientCertificate
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, JwsCache, Snapshot, decide
 from jwsgate.core.facts import RequestFacts
-from jwsgate.core.policy import Route
+from jwsgate.core.policy import NarrowedRoutes, Route, Sign
+from jwsgate.core.portal import Portal
 from jwsgate.core.reasons import Reason
 from jwsgate.core.trust import ChainState, Trust
 from jwsgate.core.verified_cache import VerifiedCache
@@ -368,6 +371,50 @@ def test_renewed_certificate_over_the_same_key() -> None:
         assert isinstance(allowed, Allowed)
         assert allowed.certificate is not None
         assert allowed.certificate.not_before <= now <= allowed.certificate.not_after
+
+
+def test_portal_is_asked_anew_when_it_is_another() -> None:
+    """An entry counts under the portal that it was made with, even where a route were to outlive it."""
+    snapshot, request = good_pair()
+    cache: JwsCache = VerifiedCache()
+    for applications, expected in (
+        ([an_application(certificate_for(KEY))], "allowed"),
+        ([an_application(certificate_for(KEY), enabled=False)], Reason.APPLICATION_DISABLED),
+        ([an_application(certificate_for(NEXT_KEY))], Reason.SIGNATURE_MISMATCH),
+        ([an_application()], Reason.CERTIFICATE_MISSING),
+        ([], Reason.CLIENT_ID_UNKNOWN),
+    ):
+        assert reason_of(decide(snapshot, request, NOW, cache)) == "allowed"
+        other = replace(snapshot, portal=Portal(tuple(applications)))
+        assert reason_of(decide(other, request, NOW, cache)) == expected
+
+
+def test_only_where_nothing_else_counts() -> None:
+    """Routes on which a kept JWS is not enough have every request go the whole way."""
+    certificate = certificate_for(KEY)
+    trust = Trust({certificate.registered().thumbprint: ChainState(None, NOW - 10, NOW + 10)})
+    narrowed = NarrowedRoutes({}, ())
+    assert all(a_route(**how).remembers for how in ({}, {"single_use": True}, {"report": True}, {"websocket": True}))
+    for how in (
+        {"bindings": Bindings(method="htm")},
+        {"trust": trust},
+        {"client_certificate": ClientCertificate()},
+        {"narrowed": narrowed},
+        {"detached": True},
+        {"open": True},
+        {"action": Sign(SimpleNamespace(), "ES256", "tvo", "the world")},  # type: ignore[arg-type]
+    ):
+        assert not a_route(**how).remembers, how  # type: ignore[arg-type]
+
+
+def test_use_is_remembered_for_as_long_as_the_jws_lives() -> None:
+    """Not only until the end of the certificate, which may be renewed over the same key."""
+    snapshot = a_snapshot([an_application(certificate_for(KEY, "short", -1, 1))], a_route(single_use=True))
+    allowed = decide(snapshot, a_request(material.jws(KEY, {"exp": NOW + 10**7, "jti": "one"})), NOW)
+    assert isinstance(allowed, Allowed)
+    assert allowed.replay is not None
+    assert allowed.replay.expires == NOW + 10**7
+    assert allowed.end < NOW + 10**6
 
 
 # The cache never changes a decision

@@ -385,7 +385,8 @@ class JwsGate:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
             decision = decide_body(decision, flow.request.raw_content)
         if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
-            return _rejected(decision, Reason.JWS_EXPIRED, "exp has passed while the request arrived")
+            detail = "its time, or that of its certificate, ended while the request arrived"
+            return _rejected(decision, Reason.JWS_EXPIRED, detail)
         return decision
 
     def _go_on(

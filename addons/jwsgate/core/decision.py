@@ -2,7 +2,9 @@
 
 Rule 1. The order of the steps is fixed, and each step needs all that came before it.
 Rule 2. One snapshot serves the whole decision.
-Rule 3. Only the last lines of `_steps` and `_body_steps` allow; every other way out, exceptions included, rejects.
+Rule 3. Only `_steps`, `_client_steps` and `_body_steps` allow; every other way out, exceptions included, rejects.
+Rule 4. What was allowed once under this portal and route is allowed again without the steps between, as long as the
+        times of its claims and of its certificate hold, where nothing else counts (`Route.remembers`, `_remembered`).
 """
 
 import hashlib
@@ -74,9 +76,11 @@ class Allowed(NamedTuple):
     alg: str | None = None
     replay: ReplayKey | None = None
     start: float = -math.inf
-    """From when on the times of the claims hold, in Unix seconds."""
+    """From when on the times of the claims and of the certificate hold, in Unix seconds."""
     end: float = math.inf
     """Before when they hold."""
+    portal: Portal | None = None
+    """Which the application is of, where it may be allowed again."""
     added: Headers = ()
     """The headers to add to what is forwarded."""
     octets: int = 0
@@ -102,7 +106,8 @@ class AwaitsBody:
     jws: CompactJws | None
 
 
-type JwsCache = VerifiedCache[tuple[bytes, ClientId, Route], Allowed]
+type JwsCache = VerifiedCache[tuple[bytes, bytes, Route], Allowed]
+"""By the JWS and the client ID, as the request has them, and the route."""
 type Decision = Allowed | Rejected | AwaitsBody
 
 
@@ -152,10 +157,9 @@ def _narrowed(
 
 
 def _find_application(
-    portal: Portal, facts: RequestFacts, route: Route, progress: _Progress
+    portal: Portal, raw: bytes, facts: RequestFacts, route: Route, progress: _Progress
 ) -> tuple[ClientId, Application, Route]:
     """Who calls, and the route as it is for them."""
-    raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
     found = portal.find(raw)
     if found is None:
         raise Rejection(Reason.CLIENT_ID_UNKNOWN, "no application of the portal has this client ID")
@@ -213,6 +217,7 @@ def _octets(text: bytes, payload: bytes) -> int:
 
 def _verify_fresh(
     text: bytes,
+    portal: Portal,
     route: Route,
     application: Application,
     client_id: ClientId,
@@ -238,11 +243,24 @@ def _verify_fresh(
         certificate,
         jws.header.alg,
         _replay_key(route, application, claims, end),
-        start,
-        end,
+        max(start, certificate.not_before),
+        min(end, certificate.not_after),
+        portal,
         added,
         size,
     )
+
+
+def _remembered(
+    portal: Portal, route: Route, raw: bytes, facts: RequestFacts, now: float, cache: JwsCache
+) -> Allowed | None:
+    """What was allowed before and still is. An application is not even looked up: it cannot change under its portal."""
+    try:
+        text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+    except Rejection:
+        return None  # which is for a later step to say
+    allowed = cache.get((text, raw, route))
+    return allowed if allowed is not None and allowed.portal is portal and allowed.start <= now < allowed.end else None
 
 
 def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
@@ -273,7 +291,24 @@ def _steps(
     sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:
         return Allowed(route, None, None)
-    client_id, application, route = _find_application(snapshot.portal, facts, route, progress)
+    return _client_steps(snapshot.portal, route, facts, sent, now, cache, progress)
+
+
+def _client_steps(
+    portal: Portal,
+    route: Route,
+    facts: RequestFacts,
+    sent: dict[bytes, bytes],
+    now: float,
+    cache: JwsCache | None,
+    progress: _Progress,
+) -> Decision:
+    raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
+    if cache is not None and route.remembers:
+        allowed = _remembered(portal, route, raw, facts, now, cache)
+        if allowed is not None:
+            return allowed
+    client_id, application, route = _find_application(portal, raw, facts, route, progress)
     certificates = usable_certificates(application, now, route.trust)
     if route.client_certificate is not None:
         check_client_certificate(facts, route.client_certificate, sent, certificates)
@@ -283,10 +318,10 @@ def _steps(
     if route.detached:
         jws = parse_compact(text, route.max_jws_octets, detached=True, unencoded=route.unencoded)
         return AwaitsBody(route, application, client_id, certificates, None, jws)
-    key = text, client_id, route
+    key = text, raw, route
     allowed = None if cache is None else cache.get(key)
     if allowed is None or not (allowed.start <= now < allowed.end and allowed.certificate in certificates):
-        allowed = _verify_fresh(text, route, application, client_id, certificates, now)
+        allowed = _verify_fresh(text, portal, route, application, client_id, certificates, now)
         if cache is not None:
             cache.put(key, allowed)
     if route.bindings is not None:

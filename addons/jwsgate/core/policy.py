@@ -180,6 +180,15 @@ class Route:
     """Whether nobody may call it; said of what a route is for some applications."""
     narrowed: "NarrowedRoutes | None" = None
     """What it is for some applications."""
+    remembers: bool = field(init=False)
+    """Whether a JWS that passed will do so again, whatever else there is of the request, until its time is over."""
+
+    def __post_init__(self) -> None:
+        others = self.bindings, self.trust, self.client_certificate, self.narrowed
+        depends = (
+            self.open or self.detached or isinstance(self.action, Sign) or any(each is not None for each in others)
+        )
+        object.__setattr__(self, "remembers", not depends)
 
 
 class NarrowedRoutes(NamedTuple):
