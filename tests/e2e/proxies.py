@@ -1,4 +1,7 @@
-"""nginx and Envoy with the configurations of deploy/, each in front of an upstream and asking a `jwsgate serve`."""
+"""nginx and Envoy with the configurations of deploy/, each in front of an upstream and asking a `jwsgate serve`.
+
+Envoy asks over HTTP, or over gRPC ("envoy-grpc").
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from e2e.gates import Gate
 
 DEPLOY = gates.ROOT / "deploy"
 
-type Proxy = Literal["nginx", "envoy"]
-PROXIES: tuple[Proxy, ...] = ("nginx", "envoy")
+type Proxy = Literal["nginx", "envoy", "envoy-grpc"]
+PROXIES: tuple[Proxy, ...] = ("nginx", "envoy", "envoy-grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,11 @@ def _nginx(directory: Path, port: int, service: str, upstream: int, changes: Map
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-def _envoy(directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str]) -> list[str]:
+def _envoy(
+    proxy: Proxy, directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str]
+) -> list[str]:
     text = replaced(
-        (DEPLOY / "envoy" / "envoy.yaml").read_text(),
+        (DEPLOY / "envoy" / f"{proxy}.yaml").read_text(),
         {
             "address: 0.0.0.0, port_value: 8080": f"address: 127.0.0.1, port_value: {port}",
             "port_value: 9000": f"port_value: {upstream}",
@@ -102,7 +107,7 @@ def _envoy(directory: Path, port: int, service: str, upstream: int, changes: Map
             **changes,
         },
     )
-    file = directory / "envoy.yaml"
+    file = directory / f"{proxy}.yaml"
     file.write_text(text)
     return [program("envoy"), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]
 
@@ -111,7 +116,9 @@ def proxy_command(
     proxy: Proxy, directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str] | None = None
 ) -> list[str]:
     """The command line of a proxy with the configuration of deploy/, but for places and `changes`."""
-    return (_nginx if proxy == "nginx" else _envoy)(directory, port, service, upstream, changes or {})
+    if proxy == "nginx":
+        return _nginx(directory, port, service, upstream, changes or {})
+    return _envoy(proxy, directory, port, service, upstream, changes or {})
 
 
 @contextlib.contextmanager

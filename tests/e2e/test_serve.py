@@ -77,6 +77,7 @@ def misled(
     changes = {
         "nginx": {"proxy_read_timeout 2s;": "proxy_read_timeout 300ms;"},
         "envoy": {"timeout: 2s": "timeout: 0.3s"},
+        "envoy-grpc": {"timeout: 2s": "timeout: 0.3s"},
     }
     directory = tmp_path_factory.mktemp("misled")
     place = f"127.0.0.1:{fake.port}"
@@ -202,23 +203,24 @@ def test_reload(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None
         assert exchange(guard.port, "GET", "/other", credentials()).status == 200
 
 
-def test_body_behind_envoy(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxy", ["envoy", "envoy-grpc"])
+def test_body_behind_envoy(proxy: Proxy, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
     """Envoy passes the body on where it is told to, and the JWS has to be over that very body."""
     files = write_files(tmp_path / "files", policy="routes:\n  - {name: signed, path: /**, jws: {detached: true}}\n")
-    body = b'{"amount": 1}'
+    body = b'{"amount": 1, "octets": "\xff"}'
     header, _, last = material.jws(KEYS[RSA], payload=body).split(".")
     headers: list[Header] = [("X-IBM-Client-Id", RSA), ("jwt", f"{header}..{last}")]
     partial = ("x-envoy-auth-partial-body", "false")
     arrangement = {"upstream": upstream.port, "files": files, "home": home}
     told = {"# with_request_body:": "with_request_body:"}
-    with guarded("envoy", directory=tmp_path, changes=told, **arrangement) as guard:  # type: ignore[arg-type]
+    with guarded(proxy, directory=tmp_path, changes=told, **arrangement) as guard:  # type: ignore[arg-type]
         assert_rejected(exchange(guard.port, "POST", ANY, headers, body + b" "), "signature_mismatch")
         assert_rejected(exchange(guard.port, "POST", ANY, [*headers, partial], b""), "internal_error")
         upstream.assert_untouched()
         assert exchange(guard.port, "POST", ANY, headers, body).status == 200
         assert upstream.only_request().body == body
         upstream.clear()
-        with proxy_before("envoy", guard.where, upstream.port, home, tmp_path) as untold:
+        with proxy_before(proxy, guard.where, upstream.port, home, tmp_path) as untold:
             for more in ([], [partial]):
                 assert_rejected(exchange(untold.port, "POST", ANY, [*headers, *more], body), "internal_error")
                 assert_rejected(exchange(untold.port, "POST", ANY, [*headers, *more], b""), "internal_error")
@@ -236,7 +238,7 @@ def test_problem_details(home: Path, upstream: RecordingUpstream, tmp_path: Path
             response = exchange(guard.port, "GET", ANY, FORGED)
             found.append((response.status, response.json()["status"], response.value("content-type")))
             assert response.value("www-authenticate") == 'Bearer error="invalid_token"'
-    assert found == [(401, 401, "application/problem+json")] * 2
+    assert found == [(401, 401, "application/problem+json")] * len(PROXIES)
     upstream.assert_untouched()
 
 

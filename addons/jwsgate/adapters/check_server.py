@@ -1,4 +1,4 @@
-"""The HTTP/1 server of `jwsgate serve`: proxies ask, on connections that they keep.
+"""The server of `jwsgate serve`, and its connections over HTTP/1: proxies ask, on connections that they keep.
 
 Parsing is llhttp's (httptools). Rule 1: one question at a time on a connection; whoever asks the next before the last
 was answered is cut off. Rule 2: what cannot be parsed is answered with a denial, and its connection closed.
@@ -19,12 +19,12 @@ from .checking import Checker
 from .dialects import Question
 from .listening import BACKLOG
 
-__all__ = ["CheckServer", "Network"]
+__all__ = ["MAX_BODY_OCTETS", "CheckServer", "Connection", "HttpConnection", "Network"]
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAX_HEAD_OCTETS: Final = 128 * 1024
-_MAX_BODY_OCTETS: Final = 10 * 1024 * 1024
+MAX_BODY_OCTETS: Final = 10 * 1024 * 1024
 _POLL_SECONDS: Final = 0.02
 
 
@@ -32,12 +32,60 @@ class _TooMuch(Exception):
     """A question that is larger than any that is answered."""
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
+    """One connection of a proxy that is trusted, in whichever protocol it asks."""
+
     def __init__(self, server: "CheckServer") -> None:
+        """Belongs to a server."""
         self._server, self._checker = server, server.checker
         self._transport: Any = None
-        self._parser = httptools.HttpRequestParser(self)
         self._peer = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question has begun that is not answered yet."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: Any) -> None:
+        """Called by the transport."""
+        self._transport = transport
+        peername = transport.get_extra_info("peername")
+        self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
+        if not self._server.trusts(self._peer, transport):
+            self._checker.refuse(self._peer, Reason.REQUEST_UNSAFE, "the peer is not one of --peers")
+            transport.abort()
+            return
+        self._server.connections.add(self)
+        self._server.opened(1)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Called by the transport."""
+        if self in self._server.connections:
+            self._server.connections.discard(self)
+            self._server.opened(-1)
+
+    def finish(self) -> None:
+        """End the connection if nobody waits for an answer; called again and again while the server drains."""
+        if not self.busy:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection once what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+
+class HttpConnection(Connection):
+    """Questions over HTTP/1, one after the other."""
+
+    def __init__(self, server: "CheckServer") -> None:
+        """Belongs to a server."""
+        super().__init__(server)
+        self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
         self._begin()
 
@@ -52,25 +100,8 @@ class _Connection(asyncio.Protocol):
         """Whether a question has begun that is not answered yet."""
         return self._task is not None or bool(self._target)
 
-    # What the transport calls
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        peername = transport.get_extra_info("peername")
-        self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
-        if not self._server.trusts(self._peer, transport):
-            self._checker.refuse(self._peer, Reason.REQUEST_UNSAFE, "the peer is not one of --peers")
-            transport.abort()
-            return
-        self._server.connections.add(self)
-        self._server.opened(1)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if self in self._server.connections:
-            self._server.connections.discard(self)
-            self._server.opened(-1)
-
     def data_received(self, octets: bytes) -> None:
+        """Called by the transport."""
         if self._transport.is_closing():
             return
         try:
@@ -102,7 +133,7 @@ class _Connection(asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_body(self, part: bytes) -> None:
-        self._most = _MAX_BODY_OCTETS
+        self._most = MAX_BODY_OCTETS
         self._body.append(part)
 
     def on_message_complete(self) -> None:
@@ -132,28 +163,30 @@ class _Connection(asyncio.Protocol):
             if answer is self._checker.last_resort or self._server.draining or not self._parser.should_keep_alive():
                 self._transport.close()
 
-    def close(self) -> None:
-        """End the connection once what was written has gone out."""
-        if self._transport is not None:
-            self._transport.close()
-
     def abort(self) -> None:
         """End the connection at once."""
         if self._task is not None:
             self._task.cancel()
-        self._transport.abort()
+        super().abort()
 
 
 class CheckServer:
     """Serves in the running event loop."""
 
-    def __init__(self, checker: Checker, peers: Sequence[Network], sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        peers: Sequence[Network],
+        sockets: Sequence[socket.socket],
+        connection: Callable[["CheckServer"], Connection] = HttpConnection,
+    ) -> None:
         """`peers` are the networks that proxies ask from; who may use a Unix socket, its mode decides."""
+        self._connection = connection
         self.checker = checker
         self._peers = peers
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
-        self.connections: set[_Connection] = set()
+        self.connections: set[Connection] = set()
         self.draining = False
         self.opened: Callable[[int], None] = lambda _by: None
         """Told of connections that come (1) and go (-1)."""
@@ -174,7 +207,7 @@ class CheckServer:
         loop = asyncio.get_running_loop()
         for each in self._sockets:
             make = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(await make(lambda: _Connection(self), sock=each, backlog=BACKLOG))
+            self._servers.append(await make(lambda: self._connection(self), sock=each, backlog=BACKLOG))
 
     @property
     def is_listening(self) -> bool:
@@ -190,8 +223,7 @@ class CheckServer:
         deadline = loop.time() + seconds
         while self.connections and loop.time() < deadline:
             for connection in list(self.connections):
-                if not connection.busy:
-                    connection.close()
+                connection.finish()
             await asyncio.sleep(_POLL_SECONDS)
         cut_off = list(self.connections)
         for connection in cut_off:

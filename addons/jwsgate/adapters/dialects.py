@@ -5,9 +5,10 @@ Rule 1. A listener speaks one dialect. Method and target of the request are read
 Rule 2. What a policy demands and a dialect cannot do is refused by name when the policy is loaded (`check_policy`).
 Rule 3. Headers that only the gate may send upstream are set by the proxy from the answer, whatever the client sent. No
         proxy can be asked whether it does; whoever configures it declares them, and a policy with others is refused.
+        Only over gRPC does the answer itself say what becomes of each header (`sets_all`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,17 +28,25 @@ _PARTIAL: Final = b"x-envoy-auth-partial-body"
 _REMOVE: Final = b"x-envoy-auth-headers-to-remove"
 _JSON: Final = "application/json"
 _MOST_NAMES: Final = 1000
+_NONE: Final[Collection[bytes]] = ()
 
 
 @dataclass(slots=True)
 class Question:
-    """One HTTP request of a proxy, as it came. `peer` is the proxy's address."""
+    """What a proxy asks, as it came: one HTTP request. `peer` is the proxy's address, or the client's if it is told."""
 
     method: str
     target: bytes
     headers: Headers
     body: bytes = b""
     peer: str = ""
+
+
+def _permission(transaction_id: bytes, added: Headers, removed: Collection[bytes]) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n%b: %b\r\n" % (_TRANSACTION, transaction_id)
+    if removed:
+        added = (*added, (_REMOVE, b",".join(sorted(removed))))
+    return head + b"".join([b"%b: %b\r\n" % field for field in added]) + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,10 @@ class Dialect:
     method: bytes = b""
     target: bytes = b""
     address: bytes = b""
+    permission: Callable[[bytes, Headers, Collection[bytes]], bytes] = _permission
+    """Writes the answer that lets a request pass: the transaction ID, what to set and what to take off."""
+    sets_all: bool = False
+    """Whether each answer itself has the proxy set and take off headers, so that none need to be declared."""
 
     @property
     def is_envoy(self) -> bool:
@@ -150,14 +163,14 @@ class Tongue:
 
     def allow(self, allowed: Allowed, facts: RequestFacts, transaction_id: str) -> bytes:
         """The answer that lets a request pass."""
-        head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n%b: %b\r\n" % (_TRANSACTION, transaction_id.encode("ascii"))
-        added = allowed.added
+        added, removed = allowed.added, _NONE
         if self._dialect.is_envoy:
-            added = (*added, *self._changes(allowed, facts))
-        return head + b"".join([b"%b: %b\r\n" % field for field in added]) + b"\r\n"
+            changed, removed = self._changes(allowed, facts)
+            added = (*added, *changed)
+        return self._dialect.permission(transaction_id.encode("ascii"), added, removed)
 
-    def _changes(self, allowed: Allowed, facts: RequestFacts) -> Headers:
-        """What Envoy is to take off the request, and the cookie without what was in it."""
+    def _changes(self, allowed: Allowed, facts: RequestFacts) -> tuple[Headers, Collection[bytes]]:
+        """The cookie without what was in it, and what Envoy is to take off the request."""
         added = {name.lower() for name, _ in allowed.added} | {_TRANSACTION.lower()}
         removed = {name.lower() for name, _ in facts.headers if dropped_name(name) in self._dropped} - added
         changed: Headers = ()
@@ -169,7 +182,7 @@ class Tongue:
             if b"cookie" in removed and cookies:
                 removed.remove(b"cookie")
                 changed = ((b"cookie", b"; ".join(cookies)),)
-        return (*changed, (_REMOVE, b",".join(sorted(removed)))) if removed else changed
+        return changed, removed
 
 
 def denied(dialect: Dialect, reply: Reply, transaction_id: str, method: str = "") -> bytes:
@@ -251,7 +264,7 @@ def check_policy(snapshot: Snapshot, dialect: Dialect, sets: frozenset[bytes]) -
         Unfit: naming what it cannot do.
     """
     declared = {dropped_name(name) for name in sets}
-    if missing := sorted(snapshot.router.dropped_headers - declared):
+    if not dialect.sets_all and (missing := sorted(snapshot.router.dropped_headers - declared)):
         names = ", ".join(name.decode("ascii") for name in missing)
         raise Unfit(
             f"the header {names} that the policy tells the upstream could be written by clients",

@@ -17,9 +17,9 @@ from jwsgate.core.verified_cache import VerifiedCache
 from jwsgate.files.problems import Unfit
 
 from .accounts import Accounts
-from .check_server import CheckServer, Network
+from .check_server import CheckServer, Connection, HttpConnection, Network
 from .checking import Checker
-from .dialects import DIALECTS, check_policy
+from .dialects import DIALECTS, Dialect, check_policy
 from .lifecycle import Lifecycle
 from .listening import Address, CannotListen, address_text, bind, bind_sockets, inherited_sockets
 from .plain_log import log_to_stdout
@@ -58,13 +58,23 @@ class ServeSettings:
     drain_seconds: float = 30.0
 
 
+def _spoken(name: str) -> tuple[Dialect, Callable[[CheckServer], Connection]]:
+    """A dialect, and what its questions come on."""
+    if name == "envoy-grpc":
+        from .envoy_grpc import ENVOY_GRPC  # noqa: PLC0415 - an extra, that the others do not wait for
+        from .grpc_server import GrpcConnection  # noqa: PLC0415
+
+        return ENVOY_GRPC, GrpcConnection
+    return DIALECTS[name], HttpConnection
+
+
 class _CheckService:
     """The gate as a service, as its life cycle sees it."""
 
     can_drain = True
 
     def __init__(self, settings: ServeSettings) -> None:
-        dialect = DIALECTS[settings.dialect]
+        dialect, self.connection = _spoken(settings.dialect)
         sets = frozenset(name.lower().encode("ascii") for name in settings.proxy_sets)
         cache: JwsCache = VerifiedCache(settings.remember, settings.remember * _ENTRY_OCTETS)
         self.state = GateState(cache, lambda snapshot: check_policy(snapshot, dialect, sets))
@@ -132,7 +142,7 @@ async def _serve(settings: ServeSettings) -> int:
         sys.stderr.write(f"jwsgate: {error}\n")
         return 1
     lifecycle = Lifecycle(service, settings.drain_seconds, link)
-    service.server = CheckServer(service.checker, settings.peers, sockets)
+    service.server = CheckServer(service.checker, settings.peers, sockets, service.connection)
     service.server.opened = service.opened
     with lifecycle.listening():
         async with lifecycle.admin(settings.admin, admin_sockets):

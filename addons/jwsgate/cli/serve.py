@@ -72,12 +72,20 @@ def _check_names(_context: click.Context, _parameter: click.Parameter, values: t
     return values
 
 
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # what it is part of is not there, or another
+        return False
+
+
 @click.command(
     "serve",
     cls=Manual,
     examples={
         "jwsgate serve --dialect nginx --portal portal.yaml --policy policy.yaml": "For nginx's auth_request.",
         "jwsgate serve --dialect envoy --workers auto …": "For Envoy's ext_authz over HTTP, on every core.",
+        "jwsgate serve --dialect envoy-grpc …": "For Envoy's ext_authz over gRPC (jwsgate[grpc]).",
     },
     exit_codes={
         0: "ended as asked (SIGTERM, SIGINT)",
@@ -92,10 +100,10 @@ def _check_names(_context: click.Context, _parameter: click.Parameter, values: t
     "--dialect",
     envvar="JWSGATE_DIALECT",
     show_envvar=True,
-    type=click.Choice(["nginx", "envoy", "traefik", "caddy", "haproxy"]),
+    type=click.Choice(["nginx", "envoy", "envoy-grpc", "traefik", "caddy", "haproxy"]),
     required=True,
-    help="Whose questions are answered: of nginx auth_request, Envoy ext_authz over HTTP, Traefik forwardAuth, "
-    "Caddy forward_auth, or HAProxy.",
+    help="Whose questions are answered: of nginx auth_request, Envoy ext_authz over HTTP or gRPC, Traefik "
+    "forwardAuth, Caddy forward_auth, or HAProxy.",
 )
 @click.option(
     "--listen",
@@ -105,7 +113,7 @@ def _check_names(_context: click.Context, _parameter: click.Parameter, values: t
     default="127.0.0.1:8480",
     show_default=True,
     callback=_split_address,
-    help="Where the proxy asks, in plain HTTP.",
+    help="Where the proxy asks, without TLS.",
 )
 @click.option(
     "--socket-mode",
@@ -136,7 +144,7 @@ def _check_names(_context: click.Context, _parameter: click.Parameter, values: t
     show_default=True,
     callback=_check_names,
     help="A header that the proxy sets from each answer whatever the client sent, and takes off when the answer has "
-    "none. All that the policy tells the upstream have to be named. May be given more than once.",
+    "none. All that the policy tells the upstream have to be named, but for envoy-grpc. May be given more than once.",
 )
 @portal_option
 @policy_option
@@ -174,7 +182,7 @@ def serve_command(
     workers: int,
     drain_seconds: int,
 ) -> None:
-    """Decide for nginx, Envoy and other proxies, over HTTP.
+    """Decide for nginx, Envoy and other proxies, over HTTP or gRPC.
 
     The proxy forwards a request only when the service says so. deploy/ has configurations that are tested.
     """
@@ -182,6 +190,8 @@ def serve_command(
     for module in ("uvloop", "httptools"):
         if importlib.util.find_spec(module) is None:
             raise click.ClickException(f"jwsgate serve needs {module}: pip install 'jwsgate[serve]'")
+    if dialect == "envoy-grpc" and not (_is_there("h2") and _is_there("envoy.service.auth.v3")):
+        raise click.ClickException("--dialect envoy-grpc needs h2 and xds-protos: pip install 'jwsgate[grpc]'")
     if workers > 1 and not has_supervisor():
         command = [sys.executable, *sys.orig_argv[1:]]
         sys.exit(supervise(command, workers, listen, admin, drain_seconds, socket_mode))
