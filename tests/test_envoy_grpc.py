@@ -6,10 +6,15 @@ import asyncio
 import contextlib
 import ipaddress
 import itertools
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from h2.config import H2Configuration
@@ -22,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_gate import application, certificate_of, snapshot_of
+from jwsgate import cli
 from jwsgate.adapters.accounts import Accounts
 from jwsgate.adapters.check_server import MAX_BODY_OCTETS, CheckServer
 from jwsgate.adapters.checking import Checker
@@ -625,3 +631,26 @@ def test_denial_of_odd_words() -> None:
     """Words that gRPC cannot carry raise, which the checker makes its last resort of."""
     with pytest.raises(UnicodeDecodeError):
         denied(ENVOY_GRPC, Reply(500, b"\xff", "text/plain"), ID)
+
+
+# The extra
+
+
+def test_others_do_not_wait_for_it() -> None:
+    """The other dialects start without protobuf and HTTP/2."""
+    code = "import sys, jwsgate.cli.serve, jwsgate.adapters.serving; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"h2", "google.protobuf", "envoy", "grpc"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("missing", ["h2", "envoy.service.auth.v3", "envoy"])
+def test_without_the_extra(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says what to install; a package of another that is called envoy too does not count."""
+    if missing == "envoy":
+        for name in [name for name in sys.modules if name.startswith("envoy.")]:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, ModuleType("envoy") if missing == "envoy" else None)  # type: ignore[arg-type]
+    arguments = ["--dialect", "envoy-grpc", "--portal", str(tmp_path), "--policy", str(tmp_path)]
+    done = CliRunner().invoke(cli.main, ["serve", *arguments])
+    assert done.exit_code == 1
+    assert done.output == "Error: --dialect envoy-grpc needs h2 and xds-protos: pip install 'jwsgate[grpc]'\n"

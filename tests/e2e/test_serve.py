@@ -56,7 +56,7 @@ class Fake:
             wire.head()
             answer = self.answer
             if answer is None:
-                wire.was_cut()
+                wire.until(b"\0\0\x04\x03\0")  # RST_STREAM, by which Envoy gives up over gRPC; or the end
                 return
             if answer.startswith(GREETING):
                 wire.until(ANY.encode())  # which is in the message, so that the call has begun
