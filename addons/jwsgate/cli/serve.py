@@ -182,7 +182,7 @@ def serve_command(
     workers: int,
     drain_seconds: int,
 ) -> None:
-    """Decide for nginx, Envoy and other proxies, over HTTP or gRPC.
+    """Decide for proxies such as nginx and Envoy.
 
     The proxy forwards a request only when the service says so. deploy/ has configurations that are tested.
     """
