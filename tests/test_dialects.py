@@ -219,7 +219,7 @@ def test_every_part_of_a_route_is_known() -> None:
     decided_by_the_core = {
         *("name", "pattern", "methods", "client_id", "jws", "max_jws_octets", "algorithms", "claims", "bindings"),
         *("single_use", "unencoded", "trust", "audit_failure", "open", "errors", "report", "upstream"),
-        *("barred", "narrowed"),
+        *("barred", "narrowed", "remembers"),
     }
     refused_somewhere = {"action", "cors", "websocket", "max_body_octets", "client_certificate", "detached"}
     assert {each.name for each in fields(Route)} == decided_by_the_core | refused_somewhere
