@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
 import stat
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def test_answers_on_one_connection() -> None:
             assert (await ask(question(None))).startswith(b"HTTP/1.1 401 \r\n")
 
     Service().run(job)
+
+
+def test_a_closed_connection_leaves_no_cycle() -> None:
+    """The collector looks seldom, so that what a connection took must be free without it."""
+    alive: list[weakref.ref[Any]] = []
+
+    async def job(server: CheckServer, ask: Ask) -> None:
+        alive.extend(map(weakref.ref, await wait_for(server)))
+        assert b"200 OK" in await ask(question(good(), "Connection: close"))
+
+    gc.collect()
+    gc.disable()
+    try:
+        Service().run(job)
+        assert [each() for each in alive] == [None]
+    finally:
+        gc.enable()
 
 
 def test_question_in_pieces() -> None:

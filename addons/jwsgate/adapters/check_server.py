@@ -36,7 +36,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: "CheckServer") -> None:
         self._server, self._checker = server, server.checker
         self._transport: Any = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._peer = ""
         self._task: asyncio.Task[None] | None = None
         self._begin()
@@ -66,6 +66,7 @@ class _Connection(asyncio.Protocol):
         self._server.opened(1)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._parser = None  # which holds this object: without it, the collector need not find them (serving.py)
         if self in self._server.connections:
             self._server.connections.discard(self)
             self._server.opened(-1)
