@@ -256,6 +256,6 @@ def explain_command(
             facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)
         _tell(explain(snapshot, facts, now, octets, searched=_SEARCHED), as_json)
     except Unfit as error:
-        what = recording or ("the curl command" if curl is not None else "the URL")
+        what = recording or ("the curl command" if curl is not None else "the command line")
         click.echo(printable(f"explain: {what} {error} ({error.remedy})"), err=True)
         sys.exit(2)
