@@ -197,6 +197,12 @@ def test_what_is_no_socket_stays(tmp_path: Path) -> None:
     assert place.read_text() == "mine"
 
 
+def test_a_socket_needs_its_folder(tmp_path: Path) -> None:
+    """As /run/jwsgate, which only the systemd unit makes by itself."""
+    with pytest.raises(CannotListen, match=r"No such file or directory \(make its folder first\)$"):
+        bind(tmp_path / "jwsgate" / "check.sock")
+
+
 class _Broken(Exception):
     """Raised by what stands in for a part that breaks."""
 
