@@ -24,7 +24,7 @@ from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
 from .colors import colored
 from .manual import Manual
-from .options import given_files, policy_option, portal_option
+from .options import FILES, given_files, policy_option, portal_option
 
 __all__ = ["explain_command"]
 
@@ -196,7 +196,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     "--har",
     "recording",
     metavar="FILE",
-    type=click.Path(),
+    type=FILES,
     help="Flows that mitmproxy saved (mitmdump -w), or a HAR file of a browser; one of its requests is explained.",
 )
 @click.option(
