@@ -60,10 +60,10 @@ REFUSED = {
     "rsa-16392": "RSA key of 16392 bits",
     "rsa-roca": "ROCA",
     "rsa-modulus-even": "RSA key",
-    "rsa-exponent-1": "exponent 1",
+    "rsa-exponent-1": "exponent 1|key that cannot be read",  # which cryptography 50 refuses itself
     "rsa-exponent-3": "exponent 3",
     "rsa-exponent-17": "exponent 17",
-    "rsa-exponent-even": "exponent 65538",
+    "rsa-exponent-even": "exponent 65538|key that cannot be read",
     "rsa-exponent-as-long-as-modulus": "exponent",
     "rsa-4096-exponent-over-64-bits": "exponent",
     "ec-p192": "curve secp192r1",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
 import stat
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,23 @@ def test_answers_on_one_connection() -> None:
     Service().run(job)
 
 
+def test_a_closed_connection_leaves_no_cycle() -> None:
+    """The collector looks seldom, so that what a connection took must be free without it."""
+    alive: list[weakref.ref[Any]] = []
+
+    async def job(server: CheckServer, ask: Ask) -> None:
+        alive.extend(map(weakref.ref, await wait_for(server)))
+        assert b"200 OK" in await ask(question(good(), "Connection: close"))
+
+    gc.collect()
+    gc.disable()
+    try:
+        Service().run(job)
+        assert [each() for each in alive] == [None]
+    finally:
+        gc.enable()
+
+
 def test_question_in_pieces() -> None:
     """A question is whole when its end has come, wherever the network cut it."""
 
@@ -176,6 +195,12 @@ def test_what_is_no_socket_stays(tmp_path: Path) -> None:
     with pytest.raises(CannotListen):
         bind(place)
     assert place.read_text() == "mine"
+
+
+def test_a_socket_needs_its_folder(tmp_path: Path) -> None:
+    """As /run/jwsgate, which only the systemd unit makes by itself."""
+    with pytest.raises(CannotListen, match=r"No such file or directory \(make its folder first\)$"):
+        bind(tmp_path / "jwsgate" / "check.sock")
 
 
 class _Broken(Exception):

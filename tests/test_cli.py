@@ -649,6 +649,7 @@ def test_reports_from_the_environment(settings: list[RunSettings]) -> None:
         pytest.param(["--ui", "console", "--", "true"], "both want the terminal", id="console"),
         pytest.param(["--report", "a.pdf"], "does not tell the format", id="format"),
         pytest.param(["--", "no-such-program"], "no command 'no-such-program'", id="no-command"),
+        pytest.param(["--", __file__], "is not executable; chmod +x", id="no-program"),
     ],
 )
 def test_command_usage(settings: list[RunSettings], arguments: Sequence[str], text: str) -> None:

@@ -18,6 +18,7 @@ import material
 from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
 from jwsgate import cli
 from jwsgate.core.facts import RequestFacts
+from jwsgate.files import curl_command
 from jwsgate.files.curl_command import read_curl
 from jwsgate.files.problems import Unfit
 from recordings import Sent, flow_file, har_file
@@ -320,6 +321,24 @@ def test_curl(text: str, method: str, target: str, headers: str, body: bytes | N
     facts, octets = read_curl(text)
     told = "|".join(f"{name.decode()}: {value.decode()}" for name, value in facts.headers)
     assert (method, target, headers, body) == (facts.method, facts.target.decode(), told, octets)
+
+
+@given(st.text("ab '\"\\\t\n#ü\v"))
+def test_words_are_those_of_shlex(text: str) -> None:
+    """Whatever is quoted and escaped, and whatever is not closed."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        with pytest.raises(Unfit, match="cannot be split into words"):
+            curl_command._split(text)
+    else:
+        assert curl_command._split(text) == words
+
+
+def test_megabytes_do_not_take_minutes() -> None:
+    """A call with a large body, as browsers copy it, or a JWS gone wrong."""
+    facts, _ = read_curl("curl http://h -H 'a: " + "b" * 5_000_000 + "'")
+    assert len(facts.headers[1][1]) == 5_000_000
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,20 @@ def run(*arguments: object) -> Result:
 def found(path: Path, days: int = 30) -> list[LintFinding]:
     """What lint finds now."""
     return lint(path, [], time.time(), days)
+
+
+def test_what_may_not_be_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As whatever else is wrong with a file: it is no wrong call of the command."""
+    path = write(tmp_path, app("one"))
+
+    def refuse(*_arguments: object, **_named: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(os, "open", refuse)
+        forbidden.setattr(os, "access", lambda *_arguments, **_named: False)
+        result = run("--portal", path)
+    assert (result.exit_code, "may not be read (give this user the right to read it)" in result.output) == (1, True)
 
 
 def test_nothing_to_mend(tmp_path: Path) -> None:

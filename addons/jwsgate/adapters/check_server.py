@@ -85,7 +85,7 @@ class HttpConnection(Connection):
     def __init__(self, server: "CheckServer") -> None:
         """Belongs to a server."""
         super().__init__(server)
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
         self._begin()
 
@@ -99,6 +99,11 @@ class HttpConnection(Connection):
     def busy(self) -> bool:
         """Whether a question has begun that is not answered yet."""
         return self._task is not None or bool(self._target)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the transport."""
+        self._parser = None  # which holds this object: without it, the collector need not find them (serving.py)
+        super().connection_lost(error)
 
     def data_received(self, octets: bytes) -> None:
         """Called by the transport."""

@@ -88,7 +88,8 @@ def bind(address: Address, mode: int = 0o660) -> list[socket.socket]:
             os.umask(mask)
     except OSError as error:
         made.close()
-        raise CannotListen(f"cannot listen on unix:{address}: {error.strerror or error}") from None
+        hint = " (make its folder first)" if isinstance(error, FileNotFoundError) else ""
+        raise CannotListen(f"cannot listen on unix:{address}: {error.strerror or error}{hint}") from None
     return [made]
 
 

@@ -62,4 +62,4 @@ def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
     except CannotTakeUp as error:
         raise exceptions.OptionsError(str(error)) from None
     except Unfit as error:
-        raise exceptions.OptionsError(f"jwsgate_audit {error} ({error.remedy})") from None
+        raise exceptions.OptionsError(f"jwsgate_audit: {error} ({error.remedy})") from None

@@ -140,7 +140,7 @@ class GateState:
         try:
             return name, MemoryReplayStore() if name == MEMORY else RedisReplayStore(name)
         except Unfit as error:
-            raise CannotTakeUp(f"jwsgate_replay_store {error} ({error.remedy})") from None
+            raise CannotTakeUp(f"jwsgate_replay_store: {error} ({error.remedy})") from None
 
     def _load(self, names: _Names) -> Snapshot | None:
         portal, policies = names

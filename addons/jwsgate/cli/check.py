@@ -20,7 +20,7 @@ from jwsgate.files.report_formats import FORMATS
 from jwsgate.files.tally import DecidedRequest, FailOn, Tally
 
 from .manual import Manual
-from .options import expect_option, fail_on_option, given_files, policy_option, portal_option, report_option
+from .options import FILES, expect_option, fail_on_option, given_files, policy_option, portal_option, report_option
 
 __all__ = ["check_command"]
 
@@ -123,7 +123,7 @@ class _Checker:
 @expect_option
 @fail_on_option("reject")
 @report_option
-@click.argument("flows", nargs=-1, required=True, type=click.Path())
+@click.argument("flows", nargs=-1, required=True, type=FILES)
 def check_command(
     portal: str | None,
     policies: tuple[str, ...],

@@ -24,7 +24,7 @@ from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
 from .colors import colored
 from .manual import Manual
-from .options import given_files, policy_option, portal_option
+from .options import FILES, given_files, policy_option, portal_option
 
 __all__ = ["explain_command"]
 
@@ -196,7 +196,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     "--har",
     "recording",
     metavar="FILE",
-    type=click.Path(),
+    type=FILES,
     help="Flows that mitmproxy saved (mitmdump -w), or a HAR file of a browser; one of its requests is explained.",
 )
 @click.option(
@@ -256,6 +256,6 @@ def explain_command(
             facts = _composed(snapshot, client_id, text, method, split_url(url)[1] if url else path, headers)
         _tell(explain(snapshot, facts, now, octets, searched=_SEARCHED), as_json)
     except Unfit as error:
-        what = recording or ("the curl command" if curl is not None else "the URL")
+        what = recording or ("the curl command" if curl is not None else "the command line")
         click.echo(printable(f"explain: {what} {error} ({error.remedy})"), err=True)
         sys.exit(2)

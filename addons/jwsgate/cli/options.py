@@ -13,6 +13,7 @@ from jwsgate.files.report_formats import report_target
 from jwsgate.files.tally import FAIL_ON
 
 __all__ = [
+    "FILES",
     "LinesParameter",
     "admin_option",
     "audit_option",
@@ -92,12 +93,15 @@ def require(options: Mapping[str, object], hint: str = "") -> None:
             raise click.UsageError(f"Missing option '{name}'{hint}.")
 
 
+FILES: Final = click.Path(readable=False)
+"""What can be wrong with it is left to those who read it, whose messages and exit codes are the commands' own."""
+
 portal_option = click.option(
     "--portal",
     envvar="JWSGATE_PORTAL",
     show_envvar=True,
     metavar="PATH",
-    type=click.Path(),
+    type=FILES,
     help="Portal export: a file, or a folder of them.",
 )
 policy_option = click.option(
@@ -106,7 +110,7 @@ policy_option = click.option(
     envvar="JWSGATE_POLICY",
     show_envvar=True,
     metavar="PATH",
-    type=click.Path(),  # in the environment several are joined as in PATH
+    type=FILES,  # in the environment several are joined as in PATH
     multiple=True,
     help="Policy file, or API definition of API Connect; may be given more than once.",
 )

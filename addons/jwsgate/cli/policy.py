@@ -10,6 +10,7 @@ from jwsgate.files.loading import convert_policy
 from jwsgate.files.problems import ProblemsFound
 
 from .manual import Manual
+from .options import FILES
 
 __all__ = ["policy_group"]
 
@@ -25,7 +26,7 @@ def policy_group() -> None:
     examples={"jwsgate policy convert orders-api.yaml >policy.yaml": "What the gate would make of an API definition."},
     exit_codes={0: "printed", 1: "the definition has something that cannot be enforced", 2: "called wrongly"},
 )
-@click.argument("file", type=click.Path())
+@click.argument("file", type=FILES)
 def convert_command(file: str) -> None:
     """Print an API definition as a policy.
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import click
@@ -238,6 +239,8 @@ def _check_command(command: Sequence[str], ui: str, needs_one_process: bool) -> 
     if command and ui == "console":
         raise click.UsageError("--ui console and a COMMAND both want the terminal; use --ui web.")
     if command and shutil.which(command[0]) is None:
+        if "/" in command[0] and Path(command[0]).is_file():
+            raise click.UsageError(f"{command[0]!r} is not executable; chmod +x makes it so.")
         message = f"there is no command {command[0]!r} to run beside the gate; options come before it, after them --."
         raise click.UsageError(message)
 

@@ -179,7 +179,10 @@ def _curl(
     url: str, method: str | None, client_id: str | None, policies: Sequence[str], jws: str, body: str | None
 ) -> str:
     """A curl command that sends the JWS where the policy looks for it."""
-    host, target = split_url(url)
+    try:
+        host, target = split_url(url)
+    except Unfit as error:
+        raise Unfit(f"--curl {error}", error.remedy) from None
     facts = RequestFacts(method or ("GET" if body is None else "POST"), target.encode("utf-8"), ())
     route = _route(policies, facts)
     sent = with_value(facts, route.jws if route else _JWS, jws)
