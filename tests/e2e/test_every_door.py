@@ -1,10 +1,12 @@
-"""One suite for every door: the same requests to the gate in mitmdump, to `jwsgate run`, and to nginx and Envoy asking
+"""One suite for every door: the same requests to the gate in mitmdump, to `jwsgate run`, and to proxies asking
 `jwsgate serve`, with the same decisions, told in the same words.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 
 import material
-from e2e import gates, test_main_job
+from e2e import gates, test_main_job, test_path_confusion
 from e2e.answers import TRANSACTION_ID, assert_rejected
 from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials, write_files
-from e2e.http_client import Header, exchange
+from e2e.http_client import Connection, H2Connection, Header, NoResponse, exchange
 from e2e.proxies import PROXIES, Guarded, guarded
 from e2e.upstream import BODY, RecordingUpstream
 
@@ -43,6 +45,7 @@ routes:
   - {name: bearer, path: "/bearer/**", jws: {header: Authorization, scheme: Bearer}}
   - {name: told, path: "/told/**", upstream: {claims: {X-Subject: sub}}}
   - {name: everything, path: "/orders/**"}
+  - {name: any, path: "/any/**", open: true}
 """
 
 
@@ -51,7 +54,7 @@ def door_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return write_files(tmp_path_factory.mktemp("doors"), policy=POLICY)
 
 
-@pytest.fixture(scope="session", params=DOORS, ids=["mitmdump", "jwsgate-run", "nginx", "envoy", "envoy-grpc"])
+@pytest.fixture(scope="session", params=DOORS, ids=lambda door: door.removesuffix(" -s").replace(" ", "-"))
 def guard(
     request: pytest.FixtureRequest,
     home: Path,
@@ -64,7 +67,14 @@ def guard(
     with contextlib.ExitStack() as stack:
         if door in PROXIES:
             place = stack.enter_context(
-                guarded(door, upstream=session_upstream.port, files=door_files, home=home, directory=directory)
+                guarded(
+                    door,
+                    upstream=session_upstream.port,
+                    files=door_files,
+                    home=home,
+                    directory=directory,
+                    arguments=["--audit", str(directory / "audit.jsonl")],
+                )
             )
         else:
             gate = stack.enter_context(
@@ -218,6 +228,59 @@ def test_unsafe_targets(guard: Guarded, upstream: RecordingUpstream, target: str
     rejected(guard, upstream, credentials(), "request_unsafe", target=target)
 
 
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+def test_target_is_what_was_decided_on(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Whatever a proxy makes of an odd target, it tells the service, octet for octet, what it sends upstream."""
+    passed = set()
+    for odd in itertools.chain(*test_path_confusion.CORPUS.values()):
+        target = b"/any" + odd if odd.startswith(b"/") else odd
+        with contextlib.suppress(NoResponse):
+            response = exchange(guard.port, "GET", target)
+            if response.body == BODY:
+                passed.add(response.value("X-Global-Transaction-ID"))
+    upstream.settle()
+    arrived = {request.values("X-Global-Transaction-ID")[0].decode(): request.target for request in upstream.requests}
+    assert arrived.keys() == passed
+    assert len(upstream.requests) == len(passed) > 50
+    lines = (guard.service.directory.parent / "audit.jsonl").read_text().splitlines()
+    decided = {record["transaction_id"]: record["path"].encode() for record in map(json.loads, lines)}
+    assert [
+        (decided[each], target) for each, target in arrived.items() if decided[each] != target.partition(b"?")[0]
+    ] == []
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+def test_tunnels_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """CONNECT has another kind of target, which proxies tell as they like."""
+    for target in ("gate.test:80", "/any/x", "/", "http://gate.test/any/x"):
+        assert exchange(guard.port, "CONNECT", target, credentials()).status in {400, 404, 405}
+    upstream.assert_untouched()
+
+
+@pytest.mark.parametrize("guard", ["haproxy"], indirect=True)
+def test_http2_in_front(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """HAProxy has the target of HTTP/2 in two forms; decided on is the one that goes upstream."""
+    lower: list[Header] = [(name.lower(), value) for name, value in credentials()]
+    with H2Connection(guard.port, tls=False) as connection:
+        for target in ("/nowhere", "//orders/7", "/orders/../open"):
+            response = connection.read(connection.start("GET", target, lower, ends=True))
+            assert_rejected(response, "route_unknown", "request_unsafe")
+        upstream.assert_untouched()
+        assert connection.read(connection.start("GET", ANY, lower, ends=True)).status == 200
+    assert upstream.only_request().target == ANY.encode()
+
+
+@pytest.mark.parametrize("guard", ["haproxy", "caddy"], indirect=True)
+def test_connection_header(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """It can neither take off what the gate tells the upstream, nor open a tunnel past the gate."""
+    for name in ("X-Subject", "close, X-Global-Transaction-ID", "jwt"):
+        rejected(guard, upstream, [*credentials(), ("Connection", name)], "request_unsafe", "jws_missing")
+    for protocol in ("h2c", "websocket"):
+        headers: list[Header] = [("Connection", "Upgrade"), ("Upgrade", protocol), ("Sec-WebSocket-Version", "13")]
+        headers.append(("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+        rejected(guard, upstream, [*credentials(), *headers], "request_unsafe")
+
+
 def test_methods_are_those_of_the_client(guard: Guarded, upstream: RecordingUpstream) -> None:
     """A route for GET alone is none for POST, whatever headers say of methods."""
     for name in ("X-HTTP-Method-Override", "X-Original-Method", "X-Forwarded-Method"):
@@ -225,6 +288,15 @@ def test_methods_are_those_of_the_client(guard: Guarded, upstream: RecordingUpst
         assert_rejected(response, "route_unknown")
     upstream.assert_untouched()
     passed(guard, upstream, credentials(), "/only/get")
+
+
+def test_each_request_of_a_connection(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """What one request was granted is nothing to the next on the same connection."""
+    with Connection(guard.port) as connection:
+        for _ in range(2):
+            assert connection.exchange("GET", "/told/x", credentials()).status == 200
+            assert_rejected(connection.exchange("GET", ANY, [("X-IBM-Client-Id", RSA)]), "jws_missing")
+    assert [request.target for request in upstream.requests] == [b"/told/x"] * 2
 
 
 def test_rules_of_routes(guard: Guarded, upstream: RecordingUpstream) -> None:

@@ -1,4 +1,4 @@
-"""`jwsgate serve` behind nginx and Envoy when things go wrong: nothing unverified passes, and it recovers."""
+"""`jwsgate serve` behind proxies when things go wrong: nothing unverified passes, and it recovers."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def misled(
         "nginx": {"proxy_read_timeout 2s;": "proxy_read_timeout 300ms;"},
         "envoy": {"timeout: 2s": "timeout: 0.3s"},
         "envoy-grpc": {"timeout: 2s": "timeout: 0.3s"},
+        "haproxy": {},
+        "caddy": {"response_header_timeout 2s": "response_header_timeout 300ms"},
     }
     directory = tmp_path_factory.mktemp("misled")
     place = f"127.0.0.1:{fake.port}"
@@ -112,6 +114,10 @@ NONSENSE = [
 ]
 
 
+STRICT = ("haproxy", "caddy")
+"""Proxies whose configuration makes the same answer of all nonsense."""
+
+
 @pytest.mark.parametrize("answer", NONSENSE)
 def test_nonsense_denies(misled: gates.Gate, fake: Fake, upstream: RecordingUpstream, answer: bytes | None) -> None:
     """Whatever the proxy hears that is no plain yes, and silence, is a denial."""
@@ -119,6 +125,8 @@ def test_nonsense_denies(misled: gates.Gate, fake: Fake, upstream: RecordingUpst
     fake.answer = answer
     response = exchange(misled.port, "GET", ANY, credentials())
     assert response.status >= 300, response
+    if misled.door in STRICT:
+        assert (response.status, response.body) == (500, body_of("internal_error"))
     upstream.assert_untouched()
 
 
@@ -159,6 +167,20 @@ def test_nonsense_over_grpc_denies(misled: gates.Gate, fake: Fake, upstream: Rec
     assert exchange(misled.port, "GET", ANY, []).status == 200
 
 
+@pytest.mark.parametrize("misled", STRICT, indirect=True)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", id="somebody-elses-yes"),
+        pytest.param(b"HTTP/1.1 204 No\r\nX-Global-Transaction-ID: 1\r\n\r\n", id="almost"),
+        pytest.param(b"HTTP/1.1 302 No\r\nX-Global-Transaction-ID: 1\r\ncontent-length: 0\r\n\r\n", id="elsewhere"),
+    ],
+)
+def test_only_the_services_own_yes(misled: gates.Gate, fake: Fake, upstream: RecordingUpstream, answer: bytes) -> None:
+    """A 200 that the service did not make, and any other 2xx or 3xx, denies where the configuration can tell."""
+    test_nonsense_denies(misled, fake, upstream, answer)
+
+
 @contextlib.contextmanager
 def service(proxy: Proxy, where: str, files: Files, home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A service in the place of one that is gone."""
@@ -190,6 +212,9 @@ def test_service_gone_and_back(
 ) -> None:
     """Killed, the service takes everything with it; when it is back, so are the requests, by themselves."""
     with guarded(proxy, upstream=upstream.port, files=plain_files, home=home, directory=tmp_path) as guard:
+        with upstream.scripted(lambda wire: [wire.head()]):  # and then the connection closes
+            response = exchange(guard.port, "GET", ANY, credentials())
+        assert (response.status, response.body) == (500, body_of("backside"))
         assert exchange(guard.port, "GET", ANY, credentials()).status == 200
         upstream.clear()
         guard.service.process.kill()
@@ -302,7 +327,7 @@ def test_body_behind_envoy(proxy: Proxy, home: Path, upstream: RecordingUpstream
 
 
 def test_problem_details(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
-    """With the profile rfc, either proxy carries status, challenge and body."""
+    """With the profile rfc, each proxy carries status, challenge and body."""
     files = write_files(tmp_path / "files", policy="errors: {profile: rfc}\n" + POLICY)
     found = []
     for proxy in PROXIES:

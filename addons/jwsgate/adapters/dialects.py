@@ -148,6 +148,9 @@ class Tongue:
         method, target = told.get(dialect.method), told.get(dialect.target)
         if not method or not target:
             raise _unsafe("the proxy does not say which request it asks about")
+        if method == b"CONNECT":
+            # Caddy tells `/` and sends the authority upstream.
+            raise _unsafe("the request asks for a tunnel")
         if b",/" in target:
             raise _unsafe("the proxy names more than one target")
         peer = told[dialect.address].decode("latin-1") if dialect.address in told else question.peer
@@ -220,6 +223,8 @@ def _nginx_denial(reply: Reply, headers: Headers, is_head: bool) -> bytes:
 
 
 _ORIGINAL: Final = b"X-Original-Method", b"X-Original-URI", b"X-Original-Address"
+# HAProxy has the names of all headers so.
+_ORIGINAL_IN_LOWER_CASE: Final = b"x-original-method", b"x-original-uri", b"x-original-address"
 _FORWARDED: Final = b"X-Forwarded-Method", b"X-Forwarded-Uri"
 DIALECTS: Final = {
     dialect.name: dialect
@@ -227,8 +232,8 @@ DIALECTS: Final = {
         Dialect("nginx", _nginx_denial, *_ORIGINAL),
         Dialect("envoy", _envoy_denial),
         Dialect("traefik", _plain_denial, *_FORWARDED),
-        Dialect("caddy", _plain_denial, *_FORWARDED),
-        Dialect("haproxy", _plain_denial, *_ORIGINAL),
+        Dialect("caddy", _plain_denial, *_FORWARDED, b"X-Original-Address"),
+        Dialect("haproxy", _plain_denial, *_ORIGINAL_IN_LOWER_CASE),
     )
 }
 """The dialects by their names."""

@@ -103,7 +103,7 @@ def _is_there(module: str) -> bool:
     type=click.Choice(["nginx", "envoy", "envoy-grpc", "traefik", "caddy", "haproxy"]),
     required=True,
     help="Whose questions are answered: of nginx auth_request, Envoy ext_authz over HTTP or gRPC, Traefik "
-    "forwardAuth, Caddy forward_auth, or HAProxy.",
+    "forwardAuth, Caddy, or HAProxy.",
 )
 @click.option(
     "--listen",
