@@ -97,11 +97,16 @@ def test_lean_process() -> None:
     program = """
         import json, logging, sys, uuid
         from mitmproxy import flow, http
+        from mitmproxy.net.http import http1
+        from mitmproxy.proxy.layers import http as layers_http
         from mitmproxy.test import tflow
+        from jwsgate.adapters import lean_http
         from jwsgate.adapters.lean import lean_process, _get_all
 
         lean_process()
         assert http.Headers.get_all is _get_all
+        assert layers_http.validate_headers is lean_http._validate
+        assert http1.expected_http_body_size is layers_http.expected_http_body_size is lean_http._body_size
         one = tflow.tflow(resp=True)
         two = one.copy()
         back = http.HTTPFlow.from_state(one.get_state())

@@ -74,6 +74,12 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             logger.exception("jwsgate: a connection was closed because of an error in its layers")
 
     def _execute(self, command: commands.Command) -> None:
+        if isinstance(command, commands.SendData):  # the most frequent one
+            transport = self.transports.get(command.connection)
+            writer = None if transport is None else transport.writer
+            if writer is not None and not writer.is_closing():
+                writer.write(command.data)
+            return
         match command:
             case commands.StartHook():
                 self._start_hook(command)
@@ -88,10 +94,6 @@ class _Connection(mode_servers.ProxyConnectionHandler):
                     self.log(command.message, command.level)
             case commands.ConnectionCommand() if command.connection not in self.transports:
                 pass  # closed in the meantime
-            case commands.SendData():
-                writer = self.transports[command.connection].writer
-                if writer is not None and not writer.is_closing():
-                    writer.write(command.data)
             case commands.CloseTcpConnection():
                 self.close_connection(command.connection, command.half_close)
             case commands.CloseConnection():

@@ -12,6 +12,7 @@ from typing import Any, Final
 from mitmproxy import connection, flow, hooks, http, optmanager
 from mitmproxy.proxy import commands, context
 
+from .lean_http import lean_http
 from .random_pool import random_hex
 
 __all__ = ["lean_process"]
@@ -27,17 +28,31 @@ class _Ids:
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
+_MOST_NAMES, _MOST_CHARACTERS = 1000, 64
+_folded: dict[str | bytes, bytes] = {}
+"""Names that were asked for, in lower case: programs ask for the same few again and again."""
+
+
 def _octets(name: Any) -> bytes:
     if isinstance(name, str):
-        return name.encode("utf-8", "surrogateescape").lower()
-    if isinstance(name, bytes):
-        return name.lower()
-    raise TypeError(f"header names are text or octets, not {type(name).__name__}")
+        folded = name.encode("utf-8", "surrogateescape").lower()
+    elif isinstance(name, bytes):
+        folded = name.lower()
+    else:
+        raise TypeError(f"header names are text or octets, not {type(name).__name__}")
+    if len(_folded) < _MOST_NAMES and len(name) <= _MOST_CHARACTERS:
+        _folded[name] = folded
+    return folded
 
 
 def _get_all(self: http.Headers, name: str | bytes) -> list[str]:
-    wanted = _octets(name)
-    return [value.decode("utf-8", "surrogateescape") for key, value in self.fields if key.lower() == wanted]
+    wanted = _folded.get(name) or _octets(name)
+    size = len(wanted)
+    return [
+        value.decode("utf-8", "surrogateescape")
+        for key, value in self.fields
+        if len(key) == size and key.lower() == wanted
+    ]
 
 
 def _getitem(self: http.Headers, name: str | bytes) -> str:
@@ -52,9 +67,13 @@ def _get(self: http.Headers, name: str | bytes, default: Any = None) -> Any:
     return ", ".join(values) if values else default
 
 
-def _contains(self: http.Headers, name: object) -> bool:
-    wanted = _octets(name)
-    return any(key.lower() == wanted for key, _ in self.fields)
+def _contains(self: http.Headers, name: Any) -> bool:
+    wanted = _folded.get(name) or _octets(name)
+    size = len(wanted)
+    for key, _ in self.fields:  # noqa: SIM110 - a generator takes as long as the loop
+        if len(key) == size and key.lower() == wanted:
+            return True
+    return False
 
 
 _ATOMS: Final = frozenset({bool, int, float, str, type(None)})
@@ -96,6 +115,7 @@ def _fork(self: context.Context) -> context.Context:
 
 def lean_process() -> None:
     """Leave out what mitmproxy does for its developers and user interfaces, and do the rest with less."""
+    lean_http()
     # mitmproxy checks the type of each member of each message; under `python -O` it leaves that out as well.
     http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]
     for name, replacement in (
