@@ -16,8 +16,8 @@ What each peer checks differs: jwsgate everything that its policy says (claims, 
 Envoy jwt_authn the signature, issuer, audience and times; the home-made gate signature, audience and times; HAProxy
 jwt_verify the signature only.
 
-Besides, `jwsgate serve` behind nginx is measured alone at 100 and at 100,000 clients: just that with --own, not at all
-with --only. --write DIR puts tables and a chart into
+Besides, `jwsgate serve` behind nginx is measured alone at 100 and at 100,000 clients, and with two workers: just that
+with --own, not at all with --only. --write DIR puts tables and a chart into
 DIR/performance.md. --check exits with 1 when a target is missed. Nothing is printed of a run in which an answer was
 not what it had to be, a forged JWS passed, or the upstream saw another number of requests than were allowed.
 """
@@ -260,7 +260,9 @@ def sign(estate: Estate, file: Path, count: int, first: int = 0) -> Path:
 # Contestants
 
 
-def _serve(estate: Estate, proxy: proxies.Proxy, cores: tuple[int, int], upstream: int) -> "_Started":
+def _serve(
+    estate: Estate, proxy: proxies.Proxy, cores: tuple[int, int], upstream: int, arguments: Sequence[str] = ()
+) -> "_Started":
     directory = Path(tempfile.mkdtemp(dir=estate.directory))
     stack = contextlib.ExitStack()
     environment = _environment(directory)
@@ -268,7 +270,7 @@ def _serve(estate: Estate, proxy: proxies.Proxy, cores: tuple[int, int], upstrea
 
     def service(port: int) -> list[str]:
         listen = f"unix:{socket}" if proxy == "nginx" else f"127.0.0.1:{port}"
-        return pinned(cores[0], proxies.serve_command(proxy, listen, estate.files))
+        return pinned(cores[0], proxies.serve_command(proxy, listen, estate.files, arguments))
 
     began = time.monotonic()
     check = stack.enter_context(
@@ -450,6 +452,7 @@ def _jwt_authn(estate: Estate, cores: tuple[int, int], upstream: int) -> _Starte
 type _Starter = Callable[[Estate, tuple[int, int], int], _Started]
 
 NGINX_SERVE, ENVOY_SERVE = "jwsgate serve behind nginx", "jwsgate serve behind Envoy"
+NGINX_WORKERS = "jwsgate serve behind nginx, 2 workers"
 ENVOY_GRPC = "jwsgate serve behind Envoy, gRPC"
 HAPROXY_VERIFY, ENVOY_AUTHN = "HAProxy jwt_verify", "Envoy jwt_authn"
 STARTERS: dict[str, _Starter] = {
@@ -463,6 +466,11 @@ STARTERS: dict[str, _Starter] = {
     ENVOY_AUTHN: _jwt_authn,
     "aiohttp + PyJWT, home-made": _home_made,
 }
+OWN: dict[str, _Starter] = {
+    NGINX_SERVE: STARTERS[NGINX_SERVE],
+    NGINX_WORKERS: lambda estate, cores, upstream: _serve(estate, "nginx", cores, upstream, ["--workers", "2"]),
+}
+"""Those that are measured alone."""
 
 
 def missing() -> dict[str, str]:
@@ -626,7 +634,7 @@ def started(bench: Bench, names: Sequence[str]) -> Iterator[list[Contestant]]:
         contestants = []
         for name in names:
             note(f"{bench.estate.count} clients: {name} starts")
-            own, front, others, seconds = STARTERS[name](bench.estate, bench.cores, bench.upstream.port)
+            own, front, others, seconds = (STARTERS | OWN)[name](bench.estate, bench.cores, bench.upstream.port)
             stack.push(own)
             pids = [pid for gate in (front, *others) for pid in family(gate.process.pid)]
             contestant = Contestant(name, front.port, pids, seconds, gated=name != "bare mitmdump")
@@ -759,46 +767,66 @@ def write(folder: Path, told: dict[str, Any]) -> None:
 def own(
     directory: Path, keys: Sequence[str], rounds: int, seconds: int, least_core: float
 ) -> tuple[list[str], dict[str, float]]:
-    """`serve` behind nginx at 100 and 100,000 clients, in turn; the lines, and the ratios of the costs.
+    """`serve` behind nginx at 100 and 100,000 clients and with two workers, in turn; the lines, and the ratios.
 
-    Both are started anew for each round, as what a process costs also depends on where its memory happens to lie.
+    All are started anew for each round, as what a process costs also depends on where its memory happens to lie.
     """
-    kept: dict[int, list[Contestant]] = {100: [], 100_000: []}
+    kept: dict[tuple[int, str], list[Contestant]] = {
+        (100, NGINX_SERVE): [],
+        (100, NGINX_WORKERS): [],
+        (100_000, NGINX_SERVE): [],
+    }
     with contextlib.ExitStack() as stack:
-        benches = [stack.enter_context(bench_of(directory / f"own-{count}", count, 40_000, keys)) for count in kept]
+        benches = {
+            count: stack.enter_context(bench_of(directory / f"own-{count}", count, 40_000, keys))
+            for count in dict.fromkeys(count for count, _ in kept)
+        }
         for number in range(rounds):
-            with contextlib.ExitStack() as both:
-                for bench in benches:
-                    bench.least_core = least_core
-                    kept[bench.estate.count] += both.enter_context(started(bench, [NGINX_SERVE]))
+            with contextlib.ExitStack() as all_started:
+                for (count, name), contestants in kept.items():
+                    benches[count].least_core = least_core
+                    contestants.extend(all_started.enter_context(started(benches[count], [name])))
                 for load in ("seen", "fresh"):
-                    for bench in benches:
-                        note(f"{bench.estate.count} clients, round {number + 1} of {rounds}: {load}")
-                        contestant = kept[bench.estate.count][-1]
-                        bench.measure(contestant, load, seconds if load == "seen" else min(seconds, 2), number + 1)
+                    for (count, name), contestants in kept.items():
+                        note(f"{count} clients, round {number + 1} of {rounds}: {name}, {load}")
+                        contestant = contestants[-1]
+                        seconds_of_load = seconds if load == "seen" else min(seconds, 2)
+                        benches[count].measure(contestant, load, seconds_of_load, number + 1)
                         contestant.peak_mb = sum(memory_mb(pid, "VmHWM") for pid in contestant.pids)
     note("")
     costs = {
-        load: {count: [getattr(each, load).cost() for each in found] for count, found in kept.items()}
+        load: {each: [getattr(one, load).cost() for one in contestants] for each, contestants in kept.items()}
         for load in ("seen", "fresh")
     }
+    least = (100, NGINX_SERVE)
     ratios = {
-        load: statistics.median(b / a for a, b in zip(found[100], found[100_000], strict=True))
-        for load, found in costs.items()
+        each: {
+            load: statistics.median(b / a for a, b in zip(found[least], found[each], strict=True))
+            for load, found in costs.items()
+        }
+        for each in kept
     }
     lines = [
-        "### The cost as clients grow: `jwsgate serve` behind nginx, clients in random order (seen) or in turn (fresh)",
+        "### The cost as clients and workers grow",
         "",
-        "| clients | seen, us | fresh, us | peak MB | start s |",
-        "|---:|---:|---:|---:|---:|",
+        "`jwsgate serve` behind nginx, clients in random order (seen) or in turn (fresh), all workers on the one core.",
+        "",
+        "| clients | workers | seen, us | fresh, us | peak MB | start s |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
-    for count, found in kept.items():
-        seen, fresh = (statistics.median(costs[load][count]) for load in ("seen", "fresh"))
-        peak, start = max(one.peak_mb for one in found), statistics.median(one.start_seconds for one in found)
-        lines.append(f"| {count:,} | {seen:.1f} | {fresh:.1f} | {peak:.0f} | {start:.1f} |")
-    told = ", ".join(f"{load} {ratio:.2f}" for load, ratio in ratios.items())
-    lines += ["", f"A request at 100,000 clients, in multiples of one at 100: {told} (target 1.1)."]
-    return lines, ratios
+    for (count, name), contestants in kept.items():
+        workers = 2 if name == NGINX_WORKERS else 1
+        seen, fresh = (statistics.median(costs[load][count, name]) for load in ("seen", "fresh"))
+        peak = max(one.peak_mb for one in contestants)
+        start = statistics.median(one.start_seconds for one in contestants)
+        lines.append(f"| {count:,} | {workers} | {seen:.1f} | {fresh:.1f} | {peak:.0f} | {start:.1f} |")
+    for each, what, target in (
+        ((100_000, NGINX_SERVE), "at 100,000 clients", " (target 1.1)"),
+        ((100, NGINX_WORKERS), "with two workers", ""),
+    ):
+        told = ", ".join(f"{load} {ratio:.2f}" for load, ratio in ratios[each].items())
+        lines += ["", f"A request {what}, in multiples of one at 100 clients with one worker: {told}{target}."]
+    return lines, ratios[100_000, NGINX_SERVE]
 
 
 def main() -> None:

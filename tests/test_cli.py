@@ -66,21 +66,20 @@ def test_help(arguments: list[str]) -> None:
         assert re.search(rf"^  {name} +\S", result.output, re.MULTILINE)
 
 
-def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
-    """The names of all commands beneath a group, groups too."""
+def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands beneath a group, groups too, with their names."""
     for name, command in group.commands.items():
-        yield (*names, name)
+        yield (*names, name), command
         if isinstance(command, click.Group):
             yield from commands(command, *names, name)
 
 
-@pytest.mark.parametrize("names", [*commands(cli.main)], ids=" ".join)
-def test_help_of_commands(names: tuple[str, ...]) -> None:
+COMMANDS = list(commands(cli.main))
+
+
+@pytest.mark.parametrize(("names", "command"), COMMANDS, ids=[" ".join(names) for names, _ in COMMANDS])
+def test_help_of_commands(names: tuple[str, ...], command: click.Command) -> None:
     """All that a newcomer asks: what it is for, every option with a text, examples that fit, and exit codes."""
-    command: click.Command = cli.main
-    for name in names:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
     result = invoke(*names, "--help")
     assert (result.exit_code, result.output) == (0, invoke(*names, "-h").output)
     assert command.help
@@ -118,6 +117,18 @@ def test_every_option_is_an_environment_variable(parameter: click.Option) -> Non
     expected = "JWSGATE_" + parameter.opts[0].removeprefix("--").replace("-", "_").upper()
     assert expected == parameter.envvar
     assert parameter.show_envvar
+
+
+def test_environment_variables_mean_the_same_everywhere() -> None:
+    """One that is set for one command must be no error to another."""
+    meant: dict[object, set[object]] = {}
+    for _, command in COMMANDS:
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.envvar:
+                choices = tuple(parameter.type.choices) if isinstance(parameter.type, click.Choice) else ()
+                meant.setdefault(parameter.envvar, set()).add((choices, parameter.multiple))
+    assert len(meant) > 20
+    assert {name: kinds for name, kinds in meant.items() if len(kinds) > 1} == {}
 
 
 # Options

@@ -9,17 +9,19 @@ import collections
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Sequence, Set
 from contextlib import suppress
 from typing import Any, Final
 
-from mitmproxy import ctx, flow, http
+from mitmproxy import ctx, exceptions, flow, http
+from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import proxyserver
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs, server
 from mitmproxy.utils import asyncio_utils
 
 from .dispatch import SealedAddonManager
-from .http_layers import http_layer_of
+from .http_layers import GateHttpStream, http_layer_of
 from .listening import BACKLOG
 
 __all__ = ["SidecarProxyserver"]
@@ -40,6 +42,8 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         self._events: collections.deque[events.Event] = collections.deque()
         self._running = self._failed = False
         self._idle_since = time.monotonic()
+        self._waits_since: dict[object, float] = {}
+        """Since when each thing upstream is waited for, as far as it has been looked at."""
 
     async def server_event(self, event: events.Event) -> None:
         self.feed(event)
@@ -161,6 +165,35 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         elif now - self._idle_since > (first_seconds if http_layer is None or not http_layer.used else next_seconds):
             self.end()
 
+    def end_silent_upstreams(self, now: float, seconds: float) -> None:
+        """Cut what upstream does not accept a connection, or does not begin to answer, for too long.
+
+        A connection on which another request is being answered stays; over HTTP/2 there may be such.
+
+        Args:
+            now: The monotonic time.
+            seconds: How long the upstream may be silent.
+        """
+        awaited: dict[object, Connection] = {
+            connection: connection
+            for connection, transport in self.transports.items()
+            if connection is not self.client and _is_opening(connection, transport)
+        }
+        http_layer = http_layer_of(self.client)
+        answered = set()
+        for stream in () if http_layer is None else http_layer.streams.values():
+            if isinstance(stream, GateHttpStream) and stream.awaits_answer:
+                awaited[stream] = stream.context.server
+            else:
+                answered.add(stream.context.server)
+        self._waits_since = {each: self._waits_since.get(each, now) for each in awaited}
+        for each, since in self._waits_since.items():
+            if now - since > seconds and awaited[each] not in answered:
+                transport = self.transports.get(awaited[each])
+                if transport is not None and transport.handler is not None:
+                    # Whoever waits is told that there is no connection, as if the upstream had closed it.
+                    transport.handler.cancel("the upstream is silent")
+
     def drain(self) -> None:
         """End the connection unless a request is in flight, or on its way as the client has only just connected."""
         http_layer = http_layer_of(self.client)
@@ -174,6 +207,10 @@ class _Connection(mode_servers.ProxyConnectionHandler):
         transport = self.transports.get(self.client)
         if transport is not None and transport.handler is not None:
             transport.handler.cancel("ended by the gate")
+
+
+def _is_opening(connection: Connection, transport: server.ConnectionIO) -> bool:
+    return transport.reader is None or (connection.tls and connection.timestamp_tls_setup is None)
 
 
 _SWEEP_SECONDS: Final = 1.0
@@ -195,6 +232,20 @@ class SidecarProxyserver(proxyserver.Proxyserver):
         self.sockets: Sequence[socket.socket] = ()
         self._servers: list[asyncio.Server] = []
         self._mode: mode_specs.ReverseMode | None = None
+
+    def load(self, loader: Loader) -> None:
+        super().load(loader)
+        loader.add_option(
+            "jwsgate_upstream_seconds",
+            int,
+            60,
+            "How long the upstream may take to accept a connection, or to begin its answer; 0 for as long as it likes.",
+        )
+
+    def configure(self, updated: Set[str]) -> None:
+        super().configure(updated)
+        if "jwsgate_upstream_seconds" in updated and ctx.options.jwsgate_upstream_seconds < 0:
+            raise exceptions.OptionsError("jwsgate_upstream_seconds is less than 0 (give seconds, or 0 for no limit)")
 
     def running(self) -> None:
         """Leaves `is_running` unset: mitmproxy would start listeners of its own when the mode changes."""
@@ -221,9 +272,12 @@ class SidecarProxyserver(proxyserver.Proxyserver):
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 now = time.monotonic()
+                silence = ctx.options.jwsgate_upstream_seconds
                 for connection in list(self.connections.values()):
                     if isinstance(connection, _Connection):
                         connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
+                        if silence:
+                            connection.end_silent_upstreams(now, silence)
             except Exception:
                 logger.exception("jwsgate: looking for idle connections failed; it goes on")
 

@@ -44,7 +44,7 @@ from jwsgate.core.reasons import Reason
 from .gatekeeper import Gatekeeper
 from .http_connections import GateHttp1Client, GateHttp1Server, GateHttp2Server, Steps
 
-__all__ = ["GateHttpLayer", "adopt", "http_layer_of"]
+__all__ = ["GateHttpLayer", "GateHttpStream", "adopt", "http_layer_of"]
 
 _BAD_REQUEST: Final = ANSWERS[Reason.REQUEST_UNSAFE]
 
@@ -173,6 +173,15 @@ class GateHttpStream(HttpStream):
         self._gate = parent.gate
         self._received = 0
         self._answered_early = False
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the whole request has come in, and nothing of a response has."""
+        return (
+            self.server_state == self.state_wait_for_response_headers
+            and self.client_state == self.state_done
+            and self.flow.response is None
+        )
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps[None]:
         steps = super().state_wait_for_request_headers(event)

@@ -57,7 +57,7 @@ def _rules(context: click.Context, _parameter: click.Parameter, value: bool) -> 
 )
 @click.option(
     "--fail-on",
-    envvar="JWSGATE_FAIL_ON",
+    envvar="JWSGATE_LINT_FAIL_ON",
     show_envvar=True,
     type=click.Choice(["warning", "error"]),
     default="warning",

@@ -4,7 +4,7 @@ Rule 1. The order of the steps is fixed, and each step needs all that came befor
 Rule 2. One snapshot serves the whole decision.
 Rule 3. Only `_steps`, `_client_steps` and `_body_steps` allow; every other way out, exceptions included, rejects.
 Rule 4. What was allowed once under this portal and route is allowed again without the steps between, as long as the
-        times of its claims and of its certificate hold, where nothing else counts (`Route.remembers`, `_remembered`).
+        times of its claims and of its certificate hold, where nothing else counts (`Route.remembers`).
 """
 
 import hashlib
@@ -251,16 +251,13 @@ def _verify_fresh(
     )
 
 
-def _remembered(
-    portal: Portal, route: Route, raw: bytes, facts: RequestFacts, now: float, cache: JwsCache
-) -> Allowed | None:
-    """What was allowed before and still is. An application is not even looked up: it cannot change under its portal."""
+def _remembered(route: Route, raw: bytes, facts: RequestFacts, cache: JwsCache) -> tuple[bytes, Allowed | None]:
+    """The JWS, empty where a later step has to say why there is none, and what was allowed for it before."""
     try:
         text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
     except Rejection:
-        return None  # which is for a later step to say
-    allowed = cache.get((text, raw, route))
-    return allowed if allowed is not None and allowed.portal is portal and allowed.start <= now < allowed.end else None
+        return b"", None
+    return text, cache.get((text, raw, route))
 
 
 def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
@@ -304,9 +301,11 @@ def _client_steps(
     progress: _Progress,
 ) -> Decision:
     raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
+    text, allowed = b"", None
     if cache is not None and route.remembers:
-        allowed = _remembered(portal, route, raw, facts, now, cache)
-        if allowed is not None:
+        text, allowed = _remembered(route, raw, facts, cache)
+        if allowed is not None and allowed.portal is portal and allowed.start <= now < allowed.end:
+            # The application is not even looked up: it cannot change under its portal.
             return allowed
     client_id, application, route = _find_application(portal, raw, facts, route, progress)
     certificates = usable_certificates(application, now, route.trust)
@@ -314,16 +313,16 @@ def _client_steps(
         check_client_certificate(facts, route.client_certificate, sent, certificates)
     if isinstance(route.action, Sign):
         return Allowed(route, application, client_id)
-    text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+    text = text or single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
     if route.detached:
         jws = parse_compact(text, route.max_jws_octets, detached=True, unencoded=route.unencoded)
         return AwaitsBody(route, application, client_id, certificates, None, jws)
-    key = text, raw, route
-    allowed = None if cache is None else cache.get(key)
+    if cache is not None and not route.remembers:
+        allowed = cache.get((text, raw, route))
     if allowed is None or not (allowed.start <= now < allowed.end and allowed.certificate in certificates):
         allowed = _verify_fresh(text, portal, route, application, client_id, certificates, now)
         if cache is not None:
-            cache.put(key, allowed)
+            cache.put((text, raw, route), allowed)
     if route.bindings is not None:
         check_request_bindings(allowed.claims, route.bindings, facts)
         if route.bindings.body is not None:

@@ -26,6 +26,8 @@ _METHOD_HEADERS: Final = frozenset({b"x-http-method-override", b"x-http-method",
 _PATH_HEADERS: Final = frozenset({b"x-original-url", b"x-rewrite-url"})
 _OVERRIDES: Final = _METHOD_HEADERS | _PATH_HEADERS
 _OVERRIDE_LENGTHS: Final = frozenset(map(len, _OVERRIDES))
+_LENGTHS: Final = _OVERRIDE_LENGTHS | {len(b"host")} | set(map(len, _HOP))
+"""Of the names of headers that every request is looked through for."""
 _AUTHORITY: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -68,26 +70,29 @@ def check_request(facts: RequestFacts) -> tuple[bool, bool]:
     """
     if facts.method not in _METHODS and not _METHOD.fullmatch(facts.method):
         raise _unsafe("the method is not a token in capitals")
-    size = hosts = 0
-    is_plain, has_overrides = True, False
-    for name, value in facts.headers:
-        # Lengths first: this loop runs for each header of each request.
-        length = len(name)
-        size += length + len(value)
-        if length == 4 and name.lower() == b"host":
-            hosts += 1
-            if hosts > 1 or _NO_HOST.search(value):
-                # RFC 9112 section 3.2: the upstream might serve another host than the one that was meant.
-                raise _unsafe("the Host header is repeated or malformed")
-        elif (length == 7 or length == 10) and name.lower() in _HOP:  # noqa: PLR1714 - faster
-            is_plain = False
-        elif length in _OVERRIDE_LENGTHS and canonical_header_name(name) in _OVERRIDES:
-            has_overrides = True
+    headers = facts.headers
+    octets = b"".join(chain.from_iterable(headers))
+    size = len(octets)
     if size > _MAX_HEADER_OCTETS:
         raise _unsafe("the headers are too large")
-    octets = b"".join(chain.from_iterable(facts.headers))
     if len(octets.translate(None, _CONTROLS)) != size:
         raise _unsafe("a header holds a control character")
+    is_plain, has_overrides, hosts = True, False, 0
+    for name, value in headers:
+        # Lengths first: this loop runs for each header of each request.
+        length = len(name)
+        if length not in _LENGTHS:
+            continue
+        if length == 4:
+            if name.lower() == b"host":
+                hosts += 1
+                if hosts > 1 or _NO_HOST.search(value):
+                    # RFC 9112 section 3.2: the upstream might serve another host than the one that was meant.
+                    raise _unsafe("the Host header is repeated or malformed")
+        elif length in _OVERRIDE_LENGTHS:
+            has_overrides = has_overrides or canonical_header_name(name) in _OVERRIDES
+        elif name.lower() in _HOP:
+            is_plain = False
     return not is_plain and _asks_for_websocket(facts), has_overrides
 
 
@@ -196,23 +201,25 @@ def single_value(facts: RequestFacts, source: Source, missing: Reason, repeated:
     """
     if source.others:
         return _one_of(facts, source, missing, repeated)
-    values = []
+    value, count = b"", 0
     if source.place == "header":
         exact = source.exact
         length = len(exact)
-        for name, value in facts.headers:
+        for name, octets in facts.headers:
             if len(name) == length:
                 if name.lower() == exact:
-                    values.append(value)
+                    value = octets
+                    count += 1
                 elif canonical_header_name(name) == source.canonical:
                     raise _unsafe(f"a header imitates {source.name} with other punctuation")
     else:
         values = _READERS[source.place](facts, source)
-    if not values:
+        value, count = values[0] if values else b"", len(values)
+    if count != 1:
+        if count:
+            raise Rejection(repeated, f"{source.place} {source.name} is repeated")
         raise Rejection(missing, f"{source.place} {source.name} is missing")
-    if len(values) > 1:
-        raise Rejection(repeated, f"{source.place} {source.name} is repeated")
-    value = values[0].strip(b" \t")
+    value = value.strip(b" \t")
     if source.scheme is not None:
         scheme, _, value = value.partition(b" ")
         if scheme.lower() != source.scheme.lower().encode("ascii"):

@@ -6,6 +6,7 @@ as are NaN and Infinity (not JSON), lone surrogates (not text), a byte order mar
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 __all__ = ["MAX_DEPTH", "StrictJsonError", "parse_object"]
@@ -33,6 +34,7 @@ def _refuse_constant(_name: str) -> NoReturn:
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = vars(_DECODER)["scan_once"]  # unknown to type checkers
 
 
 def _too_deep(octets: bytes) -> bool:
@@ -51,6 +53,19 @@ def _too_deep(octets: bytes) -> bool:
     return False
 
 
+def _value(text: str) -> Any:
+    # What begins and ends without white space, as nearly all does, needs none looked for.
+    if text[:1] == "{":
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            pass  # of which the decoder makes an error
+        else:
+            if end == len(text):
+                return value
+    return _DECODER.decode(text)
+
+
 def parse_object(octets: bytes) -> dict[str, Any]:
     """Parse octets as one JSON object.
 
@@ -64,7 +79,7 @@ def parse_object(octets: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise StrictJsonError("not UTF-8") from None
     try:
-        value = _DECODER.decode(text)
+        value = _value(text)
         if "\\u" in text:
             # An escaped lone surrogate parses, but cannot be written, logged or compared as text.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
