@@ -1,6 +1,6 @@
 """The files of deploy/ that no program here can run: held against schemas and against the package's own options.
 
-nginx, Envoy, HAProxy and Caddy are run with theirs in tests/e2e.
+Those of proxies are run with theirs in tests/e2e.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def test_envoy_joins(plain: Snapshot) -> None:
     assert sorted(facts.headers) == [(b"accept", b"text/plain,text/html"), (b"jwt", b"a.b.c"), (b"jwt", b"a.b.c")]
 
 
-@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+@pytest.mark.parametrize("name", ["nginx", "haproxy", "caddy", "traefik"])
 def test_address_is_the_clients(name: str, plain: Snapshot) -> None:
     """The audit log tells who called, where the proxy says so."""
     question = asked(DIALECTS[name], (DIALECTS[name].address, b"10.1.2.3"))

