@@ -98,6 +98,7 @@ def test_lean_process() -> None:
         import json, logging, sys, uuid
         from mitmproxy import flow, http
         from mitmproxy.net.http import http1
+        from mitmproxy.net.http.http1 import read
         from mitmproxy.proxy.layers import http as layers_http
         from mitmproxy.test import tflow
         from jwsgate.adapters import lean_http
@@ -106,6 +107,8 @@ def test_lean_process() -> None:
         lean_process()
         assert http.Headers.get_all is _get_all
         assert layers_http.validate_headers is lean_http._validate
+        assert http1.connection_close is lean_http._closes
+        assert read.raise_if_http_version_unknown is lean_http._check_version
         assert http1.expected_http_body_size is layers_http.expected_http_body_size is lean_http._body_size
         one = tflow.tflow(resp=True)
         two = one.copy()

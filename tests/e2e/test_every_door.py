@@ -230,8 +230,8 @@ def test_unsafe_targets(guard: Guarded, upstream: RecordingUpstream, target: str
 
 
 @pytest.mark.parametrize("guard", PROXIES, indirect=True)
-def test_target_is_what_was_decided_on(guard: Guarded, upstream: RecordingUpstream) -> None:
-    """Whatever a proxy makes of an odd target, it tells the service, octet for octet, what it sends upstream."""
+def test_path_is_what_was_decided_on(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Whatever a proxy makes of an odd path, it tells the service, octet for octet, what it sends upstream."""
     answered = 0
     for odd in itertools.chain(*test_path_confusion.CORPUS.values()):
         target = b"/any" + odd if odd.startswith(b"/") else odd

@@ -100,6 +100,21 @@ def test_others_of_the_client_go_on(patient_gate: Gate, upstream: RecordingUpstr
         assert connection.read(going_on).body == b"xxxxx"
 
 
+def test_requests_that_wait_for_their_turn(patient_gate: Gate, upstream: RecordingUpstream) -> None:
+    """mitmproxy opens five connections at a time for a client; the sixth request waits, however long that takes."""
+    headers = [(name.lower(), value) for name, value in credentials()]
+
+    def script(wire: Wire) -> None:
+        wire.head()
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n")
+        time.sleep(LATER)
+        wire.send(b"0\r\n\r\n")
+
+    with upstream.scripted(script), H2Connection(patient_gate.port, timeout=3 * LATER) as connection:
+        streams = [connection.start("GET", ANY, headers, ends=True) for _ in range(6)]
+        assert [connection.read(stream).status for stream in streams] == [200] * 6
+
+
 def test_a_slow_answer_that_has_begun(patient_gate: Gate, upstream: RecordingUpstream) -> None:
     """Downloads and events may pause for longer than an answer may take to begin."""
 
@@ -169,13 +184,18 @@ def test_connection_not_accepted(home: Path, tmp_path: Path) -> None:
 
 
 def test_handshake_not_answered(home: Path, tmp_path: Path) -> None:
-    """An upstream that takes the connection and says nothing of TLS."""
+    """An upstream that takes the connection and says nothing of TLS; the next request of the client finds another."""
+    headers = [(name.lower(), value) for name, value in credentials()]
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         gate_before(f"https://127.0.0.1:{mute.getsockname()[1]}", home, tmp_path / "files") as gate,
-        Connection(gate.port, timeout=LATER + 2) as connection,
+        H2Connection(gate.port, timeout=LATER + 2) as connection,
     ):
-        assert_rejected(connection.exchange("GET", ANY, credentials()), "backside")
+        assert_rejected(connection.read(connection.start("GET", ANY, headers, ends=True)), "backside")
+        mute.accept()[0].close()
+        connection.start("GET", ANY, headers, ends=True)
+        mute.settimeout(5)
+        mute.accept()[0].close()  # it is asked anew, and not told of the error before
 
 
 def test_no_negative_times(home: Path, tmp_path: Path, session_upstream: RecordingUpstream) -> None:

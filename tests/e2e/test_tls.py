@@ -335,13 +335,15 @@ def test_upstream_is_verified(home: Path, tmp_path: Path, chain: tuple[Issued, .
         secured_upstream(tmp_path, *chain) as upstream,
         tls_gate("jwsgate run", home, upstream, files, None, f"--upstream-ca={ca}") as gate,
     ):
-        response = exchange(gate.port, "GET", "/a", credentials(P256))
-        if passes:
-            assert response.status == 200
-            assert upstream.only_request().target == b"/a"
-        else:
-            assert response.status >= 500
-            upstream.assert_no_request()
+        for tls in (False, True):  # what a client says in its own handshake is nothing to the upstream's certificate
+            response = exchange(gate.port, "GET", "/a", credentials(P256), tls=tls)
+            if passes:
+                assert response.status == 200
+                assert upstream.only_request().target == b"/a"
+                upstream.clear()
+            else:
+                assert response.status >= 500
+                upstream.assert_no_request()
 
 
 def refused(home: Path, directory: Path, *arguments: str, upstream: str = "https://127.0.0.1:9") -> str:

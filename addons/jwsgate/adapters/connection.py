@@ -168,31 +168,34 @@ class _Connection(mode_servers.ProxyConnectionHandler):
     def end_silent_upstreams(self, now: float, seconds: float) -> None:
         """Cut what upstream does not accept a connection, or does not begin to answer, for too long.
 
-        A connection on which another request is being answered stays; over HTTP/2 there may be such.
+        A connection stays as long as anything else is under way on it; over HTTP/2 there may be such.
 
         Args:
             now: The monotonic time.
             seconds: How long the upstream may be silent.
         """
-        awaited: dict[object, Connection] = {
-            connection: connection
-            for connection, transport in self.transports.items()
-            if connection is not self.client and _is_opening(connection, transport)
-        }
+        waits: dict[object, Connection] = {}
+        kept: set[Connection] = set()
+        for connection, transport in self.transports.items():
+            if connection is not self.client and _is_opening(connection, transport):
+                waits[connection] = connection
         http_layer = http_layer_of(self.client)
-        answered = set()
         for stream in () if http_layer is None else http_layer.streams.values():
-            if isinstance(stream, GateHttpStream) and stream.awaits_answer:
-                awaited[stream] = stream.context.server
+            its_upstream = stream.context.server
+            its_transport = self.transports.get(its_upstream)
+            if its_transport is None or its_transport.reader is None or its_upstream in waits:
+                continue  # it has no connection yet
+            if isinstance(stream, GateHttpStream) and stream.awaits_answer and not _is_sending(its_transport):
+                waits[stream, its_upstream] = its_upstream
             else:
-                answered.add(stream.context.server)
-        self._waits_since = {each: self._waits_since.get(each, now) for each in awaited}
-        for each, since in self._waits_since.items():
-            if now - since > seconds and awaited[each] not in answered:
-                transport = self.transports.get(awaited[each])
-                if transport is not None and transport.handler is not None:
-                    # Whoever waits is told that there is no connection, as if the upstream had closed it.
-                    transport.handler.cancel("the upstream is silent")
+                kept.add(its_upstream)
+        self._waits_since = {each: self._waits_since.get(each, now) for each in waits}
+        kept.update(waits[each] for each, since in self._waits_since.items() if now - since <= seconds)
+        for upstream in set(waits.values()) - kept:
+            handler = self.transports[upstream].handler
+            if handler is not None:
+                # Whoever waits is told that there is no connection, as if the upstream had closed it.
+                handler.cancel("the upstream is silent")
 
     def drain(self) -> None:
         """End the connection unless a request is in flight, or on its way as the client has only just connected."""
@@ -210,7 +213,14 @@ class _Connection(mode_servers.ProxyConnectionHandler):
 
 
 def _is_opening(connection: Connection, transport: server.ConnectionIO) -> bool:
+    if connection.timestamp_start is None:
+        return False  # it waits for its turn, as mitmproxy opens only so many at a time
     return transport.reader is None or (connection.tls and connection.timestamp_tls_setup is None)
+
+
+def _is_sending(transport: server.ConnectionIO) -> bool:
+    writer: Any = transport.writer
+    return writer is not None and writer.transport.get_write_buffer_size() > 0
 
 
 _SWEEP_SECONDS: Final = 1.0
@@ -270,16 +280,16 @@ class SidecarProxyserver(proxyserver.Proxyserver):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            try:
-                now = time.monotonic()
-                silence = ctx.options.jwsgate_upstream_seconds
-                for connection in list(self.connections.values()):
+            now = time.monotonic()
+            silence = ctx.options.jwsgate_upstream_seconds
+            for connection in list(self.connections.values()):
+                try:
                     if isinstance(connection, _Connection):
                         connection.end_if_idle(now, ctx.options.jwsgate_header_seconds, _KEEPALIVE_SECONDS)
                         if silence:
                             connection.end_silent_upstreams(now, silence)
-            except Exception:
-                logger.exception("jwsgate: looking for idle connections failed; it goes on")
+                except Exception:
+                    logger.exception("jwsgate: looking whether a connection is idle failed; it goes on")
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new in, and let what is in flight finish; returns how many connections were cut off.
@@ -318,6 +328,8 @@ class SidecarProxyserver(proxyserver.Proxyserver):
             return
         connection = _Connection(ctx.master, reader, writer, ctx.options, self._mode)
         connection.layer = layers.modes.ReverseProxy(connection.layer.context)
+        # Or mitmproxy would look for the name in its certificate that the client says in its own handshake.
+        connection.layer.context.server.sni = self._mode.address[0]
         with self.register_connection(connection.client.id, connection):
             await connection.handle_client()
             # It has been told to close, and may still have octets to send: until then it is in flight.

@@ -111,6 +111,10 @@ class GateHttpLayer(HttpLayer):
         yield from self.event_to_child(stream, events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Steps[None]:
+        for connection in list(self.connections):
+            # mitmproxy would give every later request of the client the same error.
+            if connection.error and connection not in self.waiting_for_establishment and connection not in self.ended:
+                self.ended.append(connection)
         for connection in self.ended[:]:
             in_use = any(stream.context.server is connection for stream in self.streams.values())
             if connection.state is ConnectionState.CLOSED and not in_use:
