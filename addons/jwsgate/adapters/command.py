@@ -65,8 +65,9 @@ class Command:
     async def _run(self, environment: Mapping[str, str]) -> None:
         try:
             if self._signalled is None:
-                self._process = await asyncio.create_subprocess_exec(*self._arguments, env=environment)
-                code = await self._process.wait()
+                process = self._process = await asyncio.create_subprocess_exec(*self._arguments, env=environment)
+                self._hand_on_late()
+                code = await process.wait()
                 self.code = code if code >= 0 else 128 - code
             else:
                 self.code = 128 + self._signalled
@@ -92,6 +93,12 @@ class Command:
         if number is not signal.SIGINT or not _reaches_all():
             self._send(number)
         asyncio.get_running_loop().call_later(self._seconds, self._send, signal.SIGKILL)
+
+    def _hand_on_late(self) -> None:
+        """What came while the command was started, when it ran already and could not be reached yet."""
+        if (number := self._signalled) is not None:
+            self._send(number)
+            asyncio.get_running_loop().call_later(self._seconds, self._send, signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
