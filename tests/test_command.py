@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,32 @@ def test_signal_before_the_start() -> None:
         return command
 
     assert asyncio.run(main()).code == 143
+
+
+def test_signal_while_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs already, but nobody can hand a signal on to it yet: it is not lost."""
+    ready = tmp_path / "ready"
+    script = f"trap 'exit 7' TERM; touch {ready}; while :; do sleep 0.02; done"
+    start = asyncio.create_subprocess_exec
+    commands: list[Command] = []
+
+    async def start_slowly(*arguments: Any, **more: Any) -> asyncio.subprocess.Process:
+        process = await start(*arguments, **more)
+        while not ready.exists():
+            await asyncio.sleep(0.01)
+        commands[0]._hand_on(signal.SIGTERM)
+        return process
+
+    async def main() -> None:
+        commands.append(Command(("sh", "-c", script), 5, lambda: None))
+        commands[0].start(os.environ)
+        async with asyncio.timeout(10):
+            while commands[0].code is None:
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+    asyncio.run(main())
+    assert commands[0].code == 7
 
 
 def test_gate_that_ends_first() -> None:
