@@ -45,10 +45,6 @@ LEFT_OUT = {
     "Seal.requestheaders": {"return"},
     "Seal.request": {"return"},
     "GateHttpStream.state_consume_request_body": {"return"},
-    # The clock calls these, not a request.
-    "SidecarProxyserver._sweep": {"start", "return"},
-    "_Connection.end_if_idle": {"start", "return"},
-    "GateHttpLayer.busy": {"start", "return"},
 }
 """Functions that are not faulted at their start or at their return, each with the reason."""
 FEWEST = 15

@@ -17,7 +17,7 @@ coroutines are left as they are, since what they give comes piece by piece.
 This uses the interpreter's own monitoring events rather than wrappers put around functions. So it reaches
 every function written in Python in the package's files, whoever holds a reference to it: hooks, methods,
 properties, slotted classes, closures, coroutines. What is generated (the methods of dataclasses) has no file
-of the package and is left out.
+of the package and is left out. So is what the clock calls: it comes at any time, and takes no part in a request.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ TOOL = 4  # of the six identifiers, one that is reserved for nobody
 # The checkout and its environment may stand in a folder of the package's name, so that the name alone tells nothing.
 PACKAGE = f"{Path(__file__).resolve().parents[3] / 'addons' / 'jwsgate'}{os.sep}"
 
+CLOCK = "SidecarProxyserver._sweep"
 
 GARBAGE = {"none": None, "true": True}
 
@@ -65,6 +66,14 @@ def _exception(name: str) -> BaseException:
         reasons = next(module for name, module in sys.modules.items() if re.fullmatch(r"jwsgate\b.*\.reasons", name))
         return reasons.Rejection(next(iter(reasons.Reason)), "injected")  # type: ignore[no-any-return]
     return getattr(sys.modules["builtins"], name)("injected")  # type: ignore[no-any-return]
+
+
+def _is_the_clocks() -> bool:
+    """Whether what runs now was called by the clock and not for a request."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_qualname != CLOCK:
+        frame = frame.f_back
+    return frame is not None
 
 
 class _Injector:
@@ -139,11 +148,11 @@ class _Injector:
         if name is None:
             return sys.monitoring.DISABLE
         order = self._follow()
-        if name not in self._seen and "called" in order:
+        if name not in self._seen and "called" in order and not _is_the_clocks():
             self._seen.add(name)
             with Path(order["called"]).open("a", encoding="utf-8") as called:
                 called.write(name + "\n")
-        if order.get("fault") == name and order.get("at") == "start":
+        if order.get("fault") == name and order.get("at") == "start" and not _is_the_clocks():
             if "seconds" in order:
                 Path(order["fired"]).touch()
                 time.sleep(order["seconds"])
@@ -157,7 +166,7 @@ class _Injector:
         if name is None:
             return sys.monitoring.DISABLE
         order = self._follow()
-        if order.get("fault") == name and order.get("at") == "return":
+        if order.get("fault") == name and order.get("at") == "return" and not _is_the_clocks():
             self._raise(order)
         return None
 
