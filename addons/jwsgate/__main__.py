@@ -1,11 +1,13 @@
 """`python -m jwsgate`, and what the command `jwsgate` calls."""
 
+import _signal  # type: ignore[import-not-found]  # it has no stubs, but is in the interpreter, where `signal` is a file
 import os
-import signal
 import sys
-from typing import NoReturn
 
 __all__ = ["main"]
+
+# Until somebody handles it: Python's own way would be a traceback in whatever is being imported.
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def _open_missing_streams() -> None:
@@ -19,10 +21,8 @@ def _open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
-def main() -> NoReturn:
-    """Run the command line; whatever happens, no traceback is left for the user."""
-    # Until somebody handles it: Python's own way would be a traceback in whatever is being imported.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def main() -> None:
+    """Run the command line, and end; whatever happens, no traceback is left for the user."""
     _open_missing_streams()
     code: int | str | None = 1
     try:

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -517,6 +518,36 @@ def test_one_workers_end(gate: Gate, upstream: RecordingUpstream) -> None:
     assert exchange(gate.port, "GET", "/", credentials()).status == 200
 
 
+INTERRUPTED = """
+import os, signal, sys
+def interrupt(event, arguments):
+    if event != "import":
+        return
+    importer = sys._getframe().f_back
+    if importer and importer.f_globals.get("__name__") == "__main__":
+        print("importing", arguments[0], flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+"""
+
+
+def test_interrupt_at_the_first_import(home: Path, tmp_path: Path) -> None:
+    """The very first thing that the command loads: it ends without a word."""
+    (tmp_path / "interrupted").mkdir()
+    (tmp_path / "interrupted" / "sitecustomize.py").write_text(INTERRUPTED)
+    finished = subprocess.run(
+        [sys.executable, "-m", "jwsgate", "--version"],
+        env=gates.environment(home, pythonpath=[tmp_path / "interrupted"]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == -signal.SIGINT
+    assert finished.stdout.startswith("importing ")
+    assert finished.stderr == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_during_the_start(
     home: Path, upstream: RecordingUpstream, tmp_path: Path, number: signal.Signals
@@ -545,7 +576,7 @@ def test_signal_during_the_start(
                 gate.wait_for_log("listening on")
                 gate.process.terminate()
             code = ends(gate)
-        if "Fatal Python error: init_import_site" in gate.log():
+        if gate.log().endswith("KeyboardInterrupt\n") and "jwsgate/__main__.py" not in gate.log():
             continue  # the interpreter itself was still starting: nothing of ours had run
         assert code in ({0, -number} if not workers else {0}), gate.log()
         assert not any(map(is_alive, workers))
