@@ -217,9 +217,19 @@ def test_log_that_cannot_be_written(home: Path, upstream: RecordingUpstream, tmp
     assert one_line(finished) == "jwsgate: the log cannot be written to stdout: No space left on device"
 
 
-@pytest.mark.parametrize("arguments", [["schema", "policy"], ["schema", "portal"], ["--help"], ["run", "--help"]])
-def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["schema", "policy"],
+        ["schema", "portal"],
+        ["--help"],
+        ["run", "--help"],
+        ["portal", "list"],
+    ],
+)
+def test_output_that_cannot_be_written(tmp_path: Path, arguments: list[str]) -> None:
     """One line, and exit code 1."""
+    portal = str(write_files(tmp_path).portal)
     with Path("/dev/full").open("w") as full:
         finished = subprocess.run(
             [sys.executable, "-m", "jwsgate", *arguments],
@@ -227,7 +237,7 @@ def test_output_that_cannot_be_written(arguments: list[str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            env=gates.environment(Path("/")),
+            env=gates.environment(Path("/"), extra={"JWSGATE_PORTAL": portal}),
         )
     assert finished.returncode == 1
     assert finished.stderr == "jwsgate: cannot write what was asked for: No space left on device\n"

@@ -163,7 +163,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     },
     exit_codes={
         0: "the request would be allowed",
-        1: "it would be rejected, also where its route is in report mode",
+        1: "it would be rejected, also where its route is in report mode; or what it prints cannot be written",
         2: "called wrongly, or files that cannot be used",
     },
 )

@@ -71,5 +71,5 @@ def init_command(name: str, client_id: str, alg: str, directory: str) -> None:
         for file, (octets, mode) in files.items():
             _write(folder / file, octets, mode)
     except OSError as error:
-        raise click.ClickException(printable(f"{error.filename}: {error.strerror}")) from None
+        raise click.ClickException(printable(f"{error.filename or directory}: {error.strerror}")) from None
     click.echo(f"made {len(files)} files for the client ID {client_id}; go on with {shlex.quote(directory)}/README.md")

@@ -57,6 +57,8 @@ def _telling[**P](command: Callable[P, None]) -> Callable[P, None]:
         except Unfit as error:
             raise click.ClickException(printable(f"{error} ({error.remedy})")) from None
         except OSError as error:
+            if error.filename is None:
+                raise  # what is printed cannot be written
             raise click.ClickException(printable(f"{error.filename}: {error.strerror}")) from None
 
     return told

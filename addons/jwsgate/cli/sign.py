@@ -205,7 +205,11 @@ def _curl(
         "jwsgate sign --key client.p12 --x5t --client-id ID --curl https://api.example/orders": "A ready curl command.",
         "jwsgate sign --key client.key --claims claims.json 'scope:=[1,2]'": "Claims of a file, and one more.",
     },
-    exit_codes={0: "signed", 2: "called wrongly, or a key or claims that cannot be used"},
+    exit_codes={
+        0: "signed",
+        1: "what it prints cannot be written",
+        2: "called wrongly, or a key or claims that cannot be used",
+    },
 )
 @click.option(
     "--key",
