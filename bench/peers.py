@@ -782,7 +782,7 @@ def own(
     }
     with contextlib.ExitStack() as stack:
         benches = {
-            count: stack.enter_context(bench_of(directory / f"own-{count}", count, 90_000, keys))
+            count: stack.enter_context(bench_of(directory / f"own-{count}", count, 180_000, keys))
             for count in dict.fromkeys(count for count, _ in kept)
         }
         for number in range(rounds):
