@@ -286,9 +286,10 @@ def test_workers_end_unnoticed(plain_files: Files, home: Path, upstream: Recordi
         for thread in threads:
             thread.start()
         children = Path(f"/proc/{guard.service.process.pid}/task/{guard.service.process.pid}/children")
-        for worker in children.read_text().split():
+        for count, worker in enumerate(children.read_text().split(), 3):
             os.kill(int(worker), signal.SIGTERM)
             guard.service.wait_for_log(f"(process {worker}) ended with exit code 0; replaced")
+            guard.service.wait_for_log(" applications, ", count)  # or there is none, for longer than Envoy waits
             time.sleep(0.7)
         over.set()
         for thread in threads:
