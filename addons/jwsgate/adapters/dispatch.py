@@ -152,4 +152,4 @@ def seal_manager(manager: addonmanager.AddonManager, *, fixed: bool) -> SealedAd
     manager.__class__ = SealedAddonManager
     sealed: Any = manager
     sealed.last, sealed.trusted, sealed._table, sealed._fixed = {}, (), {}, fixed
-    return sealed  # type: ignore[no-any-return]
+    return sealed  # type: ignore[no-any-return]  # its class was changed

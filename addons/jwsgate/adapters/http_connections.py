@@ -92,7 +92,7 @@ class _DropsTrailers(HttpConnection):
     def read_body(self, event: events.Event) -> Steps[None]:
         if type(self.body_reader) is ChunkedReader:  # no other has trailers
             self.body_reader = _WithoutTrailers(self.body_reader)
-        return super().read_body(event)  # type: ignore[misc, no-any-return]
+        return super().read_body(event)  # type: ignore[misc, no-any-return]  # of the class that this is mixed into
 
 
 class GateHttp1Server(_DropsTrailers, Http1Server):
@@ -120,7 +120,7 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
             )
             return
         refused = False
-        for command in super().read_headers(event):  # type: ignore[arg-type]
+        for command in super().read_headers(event):  # type: ignore[arg-type]  # any event comes
             refused = refused or (isinstance(command, commands.SendData) and _MITMPROXY in command.data)
             if not refused:  # mitmproxy closes at once, and decides on what it could not read
                 yield command
@@ -177,7 +177,7 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
 
     def _refuse_head(self, reason: Reason, detail: str) -> Steps[None]:
         self.head_since = None
-        transaction = self._parent.gate.refused_by_protocol(self.conn, reason, detail)  # type: ignore[arg-type]
+        transaction = self._parent.gate.refused_by_protocol(self.conn, reason, detail)  # type: ignore[arg-type]  # a client here
         yield from self._refuse(ANSWERS[reason], transaction)
 
     def send(self, event: Any) -> Steps[None]:
@@ -302,7 +302,7 @@ class GateHttp1Client(_DropsTrailers, Http1Client):
                 self.buf.maybe_extract_at_most(interim.end())
             if not self.buf:
                 return _nothing()
-        return super().read_headers(event)  # type: ignore[arg-type]
+        return super().read_headers(event)  # type: ignore[arg-type]  # any event comes
 
     def send(self, event: Any) -> Steps[None]:
         if isinstance(event, RequestHeaders) and event.end_stream:

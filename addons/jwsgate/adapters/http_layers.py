@@ -64,7 +64,7 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
         if type(top) is HttpLayer:
             # The same object: mitmproxy's layers know each other, and nothing has happened in this one yet.
             top.__class__ = GateHttpLayer
-            top.gate = gate  # type: ignore[attr-defined]
+            top.gate = gate  # type: ignore[attr-defined]  # of the new class, as those below
             top.used = top.failed = False  # type: ignore[attr-defined]
             top.ended = []  # type: ignore[attr-defined]
             _http_layers[top.context.client.id] = top  # type: ignore[assignment]

@@ -95,7 +95,7 @@ def _args(self: hooks.Hook) -> list[Any]:
     kind = type(self)
     names = _members.get(kind)
     if names is None:
-        names = _members[kind] = tuple(field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        names = _members[kind] = tuple(field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]  # each subclass is one
     return [getattr(self, name) for name in names]
 
 
@@ -117,7 +117,7 @@ def lean_process() -> None:
     """Leave out what mitmproxy does for its developers and user interfaces, and do the rest with less."""
     lean_http()
     # mitmproxy checks the type of each member of each message; under `python -O` it leaves that out as well.
-    http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]
+    http.MessageData.__post_init__ = lambda _self: None  # type: ignore[method-assign]  # on purpose, as those below
     for name, replacement in (
         ("get_all", _get_all),
         ("__getitem__", _getitem),

@@ -128,7 +128,7 @@ class _OwnCertificate:
         made = _server_context(ask, chain=tuple(certs.Cert(upper) for upper in identity.chain[1:]))
         try:
             made.use_certificate(identity.chain[0])
-            made.use_privatekey(identity.key)  # type: ignore[arg-type] # any other kind fails
+            made.use_privatekey(identity.key)  # type: ignore[arg-type]  # any other kind fails
         except (SSL.Error, TypeError):
             raise Unfit("holds a certificate or key that OpenSSL does not use", "make a stronger one") from None
         return made

@@ -105,7 +105,7 @@ def _claim_step(case: Case, rejected: Rejected) -> str:
         return "claims"
     client_id = rejected.client_id
     for name, rules in _claim_rules(route.claims):
-        reason = _fails(lambda r=rules: check_claims(claims, jws.header, r, client_id, case.now))  # type: ignore[misc]
+        reason = _fails(lambda r=rules: check_claims(claims, jws.header, r, client_id, case.now))  # type: ignore[misc]  # of the default
         if reason is not None:
             return "claims" if name == "times" and reason is Reason.CLAIM_MISSING else name
     if route.upstream is not None and _fails(lambda: _told_upstream(case, route)) is not None:
@@ -281,7 +281,7 @@ def _plan(case: Case) -> Iterator[_Texts]:
             yield "typ", lambda: _claim_texts(case, route, "typ")
         return
     for name in ("claims", *(name for name, _ in _claim_rules(route.claims))):
-        yield name, lambda n=name: _claim_texts(case, route, n)  # type: ignore[misc]
+        yield name, lambda n=name: _claim_texts(case, route, n)  # type: ignore[misc]  # of the default
     if route.upstream is not None:
         yield "upstream", lambda: ("", "claims that fit into the headers for the upstream")
     if route.single_use:
