@@ -24,18 +24,14 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import mode_specs
 
-from jwsgate.core.answers import API_CONNECT, TRANSACTION_HEADER, Reply
-from jwsgate.core.cors import is_cors_header
+from jwsgate.core.answers import API_CONNECT, Reply
 from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.replay import check_replay
 from jwsgate.core.signing import sign_posted_claims
-from jwsgate.core.sources import stripped
-from jwsgate.core.upstream import without
 
 from .accounts import Accounts, new_transaction_id
 from .exchange import (
@@ -49,6 +45,7 @@ from .exchange import (
     preflight_answer,
     version_fault,
 )
+from .forwarding import is_agreed_websocket, prepare_request, prepare_response
 from .http_layers import http_layer_of
 from .options import add_options, take_up_options
 from .reload import Outcome, Reloader
@@ -59,7 +56,6 @@ __all__ = ["SIGNER_NAME", "JwsGate", "log_fault"]
 
 logger = logging.getLogger(__name__)
 
-_TRANSACTION_NAME: Final = TRANSACTION_HEADER.encode()
 _JSON: Final = "application/json"
 _JOSE: Final = "application/jose"  # RFC 7515 section 9.2.1
 SIGNER_NAME: Final = "jwsgate-signer"
@@ -426,27 +422,13 @@ class JwsGate:
         return gate_response(200, jws, _JOSE, record.transaction_id, flow.request.method)
 
     def _prepare_upstream(self, flow: http.HTTPFlow, record: _Record, decision: Allowed) -> None:
-        request = flow.request
         dropped = record.dropped
         if self.state.snapshot is not None and self.state.snapshot.router.dropped_headers is not dropped:
             dropped = dropped | self.state.snapshot.router.dropped_headers  # other files since, perhaps a new decision
-        fields = without(request.headers.fields, dropped)
-        if decision.route.upstream is not None and decision.route.upstream.strip_jws:
-            target, fields = stripped(decision.route.jws, request.data.path, fields)
-            if target != request.data.path:
-                request.data.path = target
-                record.identity = identity_of(flow)
-        request.headers.fields = (*fields, *decision.added, (_TRANSACTION_NAME, record.transaction_id.encode()))
-        request.trailers = None
-        is_binary = request.is_http2 or request.is_http3
-        if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode) and not is_binary:
-            # "GET http://other/ HTTP/1.1" would reach the upstream with another host than its Host header's.
-            request.authority = ""
-        body = request.raw_content
-        if is_binary and body is not None and (body or "content-length" in request.headers):
-            # Without its length, an HTTP/1 upstream would read the body as a second request that nobody decided;
-            # with another one, it would wait, or take the next request for the rest of this one.
-            request.headers["content-length"] = str(len(body))
+        path = flow.request.data.path
+        prepare_request(flow, decision, dropped, record.transaction_id)
+        if flow.request.data.path != path:
+            record.identity = identity_of(flow)  # the JWS stood in its query
 
     def must_close(self, flow: http.HTTPFlow) -> bool:
         """Whether a flow is about to be forwarded that was not released as it is."""
@@ -465,23 +447,18 @@ class JwsGate:
         if status < 200 and not (status == 101 and self._is_websocket(flow, record)):
             flow.kill()  # a tunnel past the gate, or an interim answer that looks too odd to be passed over
         elif record is not None:
-            headers = flow.response.data.headers
-            kept = tuple(field for field in headers.fields if field[0].lower() != _TRANSACTION_NAME.lower())
-            headers.fields = (*kept, (_TRANSACTION_NAME, record.transaction_id.encode()))
             route = record.decision.route
-            if route is not None and route.cors is not None:
-                kept = tuple(field for field in headers.fields if not is_cors_header(field[0]))
-                headers.fields = kept + route.cors.response_headers(record.headers)
+            cors = None if route is None else route.cors
+            prepare_response(flow.response, cors, record.headers, record.transaction_id)
             if record.forwarded:
                 flow.response.stream = is_large(flow.response.data.headers.fields, unknown=True)
 
-    def _is_websocket(self, flow: http.HTTPFlow, record: _Record | None) -> bool:
+    @staticmethod
+    def _is_websocket(flow: http.HTTPFlow, record: _Record | None) -> bool:
         """Whether a 101 is the answer to a WebSocket that the route allows, and mitmproxy will treat it as one."""
         if record is None or not isinstance(record.decision, Allowed) or not record.decision.route.websocket:
             return False
-        request, response = flow.request.headers, flow.response.headers if flow.response else http.Headers()
-        is_agreed = response.get("upgrade", "").lower() == request.get("upgrade", "").lower() == "websocket"
-        return is_agreed and request.get("sec-websocket-version") == "13" and bool(ctx.options.websocket)
+        return is_agreed_websocket(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """A request that ended before it was complete still leaves its record."""
