@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -445,6 +446,63 @@ def test_no_other_spelling_leads_past_a_strict_route(target: bytes) -> None:
     with pytest.raises(Rejection) as caught:
         router.find("POST", target)
     assert caught.value.reason == Reason.REQUEST_UNSAFE
+
+
+SLASHES = {
+    "lax prefix": (("/**", None), ("/admin", {"GET"})),
+    "lax prefix, slash of the strict one": (("/**", None), ("/admin/", {"GET"})),
+    "lax template": (("/{page}", None), ("/admin/", {"GET"})),
+    "lax template, slash of the lax one": (("/{page}/", None), ("/admin", {"GET"})),
+    "lax template, deeper": (("/{a}/{b}", None), ("/{a}/admin/", {"GET"})),
+    "lax prefix below": (("/v/**", None), ("/v/{page}/", {"GET"})),
+}
+"""A lax route for every method, and beside it a strict one for GET that differs by a slash at its end."""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize(("lax", "strict"), SLASHES.values(), ids=SLASHES)
+def test_no_slash_leads_past_a_strict_route(
+    lax: tuple[str, set[str] | None], strict: tuple[str, set[str] | None], method: str
+) -> None:
+    """A slash more or less at the end does not lead to a laxer route, whichever methods the strict one has."""
+    router = router_of(route(lax[0], lax[1], name="lax"), route(strict[0], strict[1], name="strict"))
+    path = strict[0].replace("{a}", "v").replace("{page}", "admin")
+    for suffix in ("", ";", ";v=1"):
+        target = path[:-1] + suffix if path.endswith("/") else f"{path}/{suffix}"
+        with pytest.raises(Rejection) as caught:
+            router.find(method, target.encode())
+        assert caught.value.reason == Reason.REQUEST_UNSAFE
+    found = router.find(method, path.encode())
+    assert (found is not None and found.name) == ("strict" if method == "GET" else False)
+
+
+@given(
+    st.lists(st.tuples(patterns(), METHOD_SETS), max_size=8),
+    st.lists(st.tuples(st.sampled_from(METHODS), PATHS), min_size=1, max_size=12),
+)
+def test_with_or_without_a_slash_the_most_specific_path_decides(
+    policy: list[tuple[str, set[str] | None]], requests: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    """What passes has no path beside it, a slash more or less, that a strict upstream would match before it."""
+    router = Router()
+    for number, (pattern, methods) in enumerate(policy):
+        with contextlib.suppress(RouteConflict):
+            router.add(route(pattern, methods, name=str(number)))
+
+    def rank(pattern: PathPattern) -> tuple[list[int], bool]:
+        """Plain segments before templates before what a prefix covers; a whole path before a prefix."""
+        plain = pattern.segments[:-1] if pattern.segments[-1:] == ("",) else pattern.segments
+        return [1 if segment is None else 2 for segment in plain], not pattern.prefix
+
+    for method, segments in requests:
+        toggled = segments[:-1] if segments[-1] == "" else (*segments, "")
+        try:
+            found = router.find(method, b"/" + "/".join(segments).encode())
+        except Rejection:
+            continue
+        if found is not None:
+            beside = [each.pattern for each in router if toggled and each.pattern.matches(toggled)]
+            assert all(rank(pattern) <= rank(found.pattern) for pattern in beside)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from e2e.upstream import RecordingUpstream
 
 pytestmark = pytest.mark.e2e
 
-type Send = Callable[[int, list[bytes]], Iterator[tuple[bytes, Response]]]
+type Send = Callable[..., Iterator[tuple[bytes, Response]]]
 
 POLICY = """\
 routes:
@@ -38,6 +38,10 @@ routes:
   - {name: own, path: /orders/own, open: true}
   - {name: parts, path: "/orders/{id}/parts"}
   - {name: text, path: "/caf%C3%A9"}
+  - {name: lax, path: "/lax/**", open: true}
+  - {name: read, path: /lax/read, methods: [GET]}
+  - {name: page, path: "/lax/pages/{page}", open: true}
+  - {name: own page, path: /lax/pages/own/}
 """
 
 # What upstreams choose by: a path as they read it. The first that fits.
@@ -49,6 +53,10 @@ HANDLERS: Final = [
     ("text", "/café".encode()),
     ("open", rb"/open(/.*)?"),
     ("admin", rb"/admin(/.*)?"),
+    ("read", rb"/lax/read/?"),
+    ("own page", rb"/lax/pages/own/?"),
+    ("page", rb"/lax/pages/[^/]+"),
+    ("lax", rb"/lax(/.*)?"),
 ]
 
 CORPUS: Final[dict[str, list[bytes]]] = {
@@ -86,6 +94,7 @@ CORPUS: Final[dict[str, list[bytes]]] = {
         *(b"/open", b"/open/", b"/admin", b"/admin/", b"/orders/", b"/orders/7/", b"/orders/own/", b"/orders/7/parts/"),
         *(b"/caf%C3%A9/", b"/", b"/orders/own/.", b"/orders/own%20"),
         *(b"/orders/own%09", b"/orders/own.", b"/orders/%6fwn/"),
+        *(b"/lax/read", b"/lax/read/", b"/lax/pages/own", b"/lax/pages/own/", b"/lax/pages/7", b"/lax/pages/7/"),
     ],
     "backslash": [
         *(b"/open\\x", b"/open/..\\admin", b"\\admin\\x", b"/open%5Cx", b"/open/..%5cadmin", b"/open/%2e%2e%5Cadmin"),
@@ -182,15 +191,15 @@ def routes_of(target: bytes) -> dict[str, str | None]:
     }
 
 
-def over_http1(port: int, targets: list[bytes]) -> Iterator[tuple[bytes, Response]]:
+def over_http1(port: int, targets: list[bytes], method: str = "GET") -> Iterator[tuple[bytes, Response]]:
     """What is answered to each target, sent on a connection of its own; nothing for one that is not answered."""
     for target in targets:
         with contextlib.suppress(NoResponse), Connection(port, timeout=5) as connection:
-            connection.send(request_octets("GET", target, [*credentials(P256), ("Connection", "close")]))
+            connection.send(request_octets(method, target, [*credentials(P256), ("Connection", "close")]))
             yield target, connection.read()
 
 
-def over_http2(port: int, targets: list[bytes]) -> Iterator[tuple[bytes, Response]]:
+def over_http2(port: int, targets: list[bytes], method: str = "GET") -> Iterator[tuple[bytes, Response]]:
     """The same, one stream after another, on a new connection after one that the gate ended."""
     waiting = targets[::-1]
     while waiting:
@@ -198,7 +207,7 @@ def over_http2(port: int, targets: list[bytes]) -> Iterator[tuple[bytes, Respons
             while waiting:
                 target = waiting.pop()
                 lower = [(name.lower(), value) for name, value in credentials(P256)]
-                stream = connection.start("GET", target.decode("latin-1"), lower, ends=True)
+                stream = connection.start(method, target.decode("latin-1"), lower, ends=True)
                 if (response := answer(connection, stream)) is not None:
                     yield target, response
 
@@ -252,3 +261,24 @@ def test_one_path_for_all(paths_gate: Gate, upstream: RecordingUpstream, kind: s
     assert [*faults(paths_gate, upstream, CORPUS[kind], send)] == []
     if kind == "plain":
         assert [request.target for request in upstream.requests] == CORPUS[kind]
+
+
+@pytest.mark.parametrize("send", [over_http1, over_http2], ids=["h1", "h2"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "get", "X"])
+def test_no_method_finds_a_laxer_route(paths_gate: Gate, upstream: RecordingUpstream, method: str, send: Send) -> None:
+    """What a strict route does not have the method for goes by no other route, whatever way its path is written."""
+    strict = b"/lax/read"
+    targets = [strict, *(strict + end for end in (b"/", b";", b";v=1", b"/;", b"/;v=1", b"%20", b"/%20", b"?", b"/?x"))]
+    targets += [
+        b"/lax;/read/",
+        b"/lax/%72ead/",
+        b"/lax/re%61d/;",
+        b"/lax/pages/own",
+        b"/lax/pages/own;",
+        b"/lax/pages/o%77n",
+    ]
+    answered = {target: response.status for target, response in send(paths_gate.port, targets, method)}
+    assert {*answered.values()} <= {400, 404}
+    assert len(answered) == len(targets)
+    upstream.settle()
+    assert upstream.requests == []

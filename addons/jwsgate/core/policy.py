@@ -128,6 +128,12 @@ class PathPattern:
                 raise PatternError(f"has the segment {part!r}, which is neither plain text nor one {{template}}")
         return cls(tuple(segments), prefix)
 
+    @property
+    def rank(self) -> tuple[list[bool], bool]:
+        """Greater for the more specific of two patterns that match a path, a slash at its end left aside."""
+        plain = self.segments[:-1] if self.segments[-1:] == ("",) else self.segments
+        return [segment is not None for segment in plain], not self.prefix
+
     def matches(self, segments: tuple[str, ...]) -> bool:
         """Whether the normalised segments of a path fit."""
         count = len(self.segments)
@@ -224,7 +230,7 @@ def _by_method(routes: list[Route], method: str) -> Route | None:
 class Router:
     """Finds the most specific route: literal before template before prefix, the longer prefix first.
 
-    The cost grows with the number of segments of a path, not with the number of routes.
+    A path is walked down a tree of segments, so that most routes are never looked at.
     """
 
     def __init__(self) -> None:
@@ -308,11 +314,12 @@ class Router:
         loose = loose_segments(segments)
         if loose != segments and self.match(method, loose) is not route:
             raise Rejection(Reason.REQUEST_UNSAFE, "decoded, or without path parameters, the path has another route")
-        if route is not None and route.pattern.prefix:
-            # Whoever wants the two apart writes a route for each.
+        if route is not None:
+            # Whoever wants the two apart writes a route for each. Its methods do not matter: a POST must not slip past
+            # a strict GET either.
             toggled = loose[:-1] if loose[-1] == "" else (*loose, "")
-            other = self.match(method, toggled)
-            if other is not None and not other.pattern.prefix:
+            others = self._match(self._root, toggled, 0)
+            if others and others[0].pattern.rank > route.pattern.rank:
                 raise Rejection(Reason.REQUEST_UNSAFE, "but for a slash at its end, the path has another route")
         return route
 
