@@ -129,9 +129,9 @@ def test_sources_may_be_sent() -> None:
 
 
 def test_open_route() -> None:
-    """Every request passes and nobody is told of; a JWS is not looked at."""
+    """Every request passes and nobody is told of; a JWS is not verified."""
     snapshot = Snapshot(Portal(()), router(open=True), "revision")
-    for facts in (options(method="GET"), options((b"jwt", b"x"), (b"jwt", b"y"), method="GET")):
+    for facts in (options(method="GET"), options((b"jwt", b"x"), (b"X-IBM-Client-Id", b"nobody"), method="GET")):
         decision = decide(snapshot, facts, NOW)
         assert isinstance(decision, Allowed)
         assert (decision.application, decision.client_id, decision.certificate, decision.added) == (
@@ -156,6 +156,28 @@ def test_open_is_no_wider(facts: RequestFacts, reason: Reason) -> None:
     """Method, path, size and safety count as ever."""
     snapshot = Snapshot(Portal(()), router(open=True, max_body_octets=10), "revision")
     assert reason_of(decide(snapshot, facts, NOW)) == reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        pytest.param([(b"jwt", b"x"), (b"jwt", b"y")], Reason.JWS_REPEATED, id="jws-repeated"),
+        pytest.param([(b"jwt", b"x,y")], Reason.JWS_REPEATED, id="jws-joined"),
+        pytest.param([(b"j_w_t", b"x"), (b"jw.t", b"x")], None, id="other-names"),
+        pytest.param(
+            [(b"X-IBM-Client-Id", b"a"), (b"x-ibm-CLIENT-id", b"a")], Reason.CLIENT_ID_REPEATED, id="repeated"
+        ),
+        pytest.param([(b"X-IBM-Client-Id", b"a, b")], Reason.CLIENT_ID_REPEATED, id="joined"),
+        pytest.param([(b"X_IBM_Client_Id", b"a")], Reason.REQUEST_UNSAFE, id="underscores"),
+        pytest.param([(b"X-IBM-Client-Id", b"a"), (b"X.IBM.Client.Id", b"b")], Reason.REQUEST_UNSAFE, id="dots"),
+        pytest.param([(b"X-IBM-Client-Id", b"")], None, id="empty"),
+    ],
+)
+def test_open_route_has_no_second_client_id_or_jws(headers: list[tuple[bytes, bytes]], reason: Reason | None) -> None:
+    """An upstream that reads them there is not given two to choose from, nor one by another name."""
+    snapshot = Snapshot(Portal(()), router(open=True), "revision")
+    decision = decide(snapshot, options(*headers, method="GET"), NOW)
+    assert (None if isinstance(decision, Allowed) else reason_of(decision)) == reason
 
 
 @pytest.mark.parametrize(

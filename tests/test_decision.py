@@ -392,6 +392,7 @@ def _worlds() -> dict[str, tuple[Route, str, bytes | None]]:
         "report": (a_route(client_certificate=CARRIED, report=True), "a.b.c", None),
         "overridden": (a_route(), token, None),
         "cached": (a_route(), token, None),
+        "open": (a_route(open=True), token, None),
         "narrowed": (a_route(narrowed=NarrowedRoutes({ClientId(CLIENT_ID): 0}, (a_route(),))), token, None),
     }
 
@@ -411,6 +412,7 @@ FUNCTIONS = {
     "check_certificate_headers": ("mutual", "report"),
     "check_client_certificate": ("mutual", "report"),
     "check_look_alikes": ("report",),
+    "check_unread": ("open",),
     "_check_extent": ("bound", "narrowed", "overridden"),
     "_check_oddities": ("bound", "overridden"),
     "overrides": ("overridden",),
@@ -466,7 +468,7 @@ def outcome(way: str, cache: JwsCache | None = None) -> Allowed | Rejected:
 
 
 @pytest.mark.parametrize(
-    "way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "overridden", "preflight", "cached"]
+    "way", ["plain", "bound", "detached", "mutual", "report", "narrowed", "overridden", "preflight", "cached", "open"]
 )
 def test_ways_are_good(way: str) -> None:
     """Without an exception each way ends in an allowed request."""

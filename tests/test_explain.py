@@ -225,3 +225,11 @@ def test_open_and_preflight() -> None:
     explanation = agree(snapshot, a_request(), NOW)
     assert [step.name for step in explanation.steps] == ["request", "route"]
     assert explanation.headline == "The route asks for no JWS"
+
+
+@pytest.mark.parametrize(("header", "step"), [(b"X.IBM.Client.Id", "client ID"), (b"X-Other", None), (b"jwt", "JWS")])
+def test_open_route_that_refuses(header: bytes, step: str | None) -> None:
+    """What is refused even there is told of as the step that it belongs to."""
+    snapshot = a_snapshot([], replace(a_route("/**"), open=True))
+    explanation = agree(snapshot, a_request("x", (header, b"y")), NOW)
+    assert [each.name for each in explanation.steps if each.ok is False] == ([] if step is None else [step])

@@ -65,6 +65,7 @@ routes:
   - {name: signed, path: "/signed/**", jws: {detached: true}}
   - {name: once, path: "/once/**", single_use: true}
   - {name: claims, path: "/claims", respond: claims}
+  - {name: open, path: "/open/**", open: true}
   - {name: everything, path: "/**"}
 """
 """Routes that differ in how bodies and connections are treated."""

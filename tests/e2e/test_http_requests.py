@@ -216,7 +216,7 @@ SPELLINGS: list[Any] = [
 
 
 @pytest.mark.parametrize(("headers", "status"), SPELLINGS)
-@pytest.mark.parametrize("path", [ANY, "/medium/1", "/once/1", "/claims", "/socket/1"])
+@pytest.mark.parametrize("path", [ANY, "/medium/1", "/once/1", "/claims", "/socket/1", "/open/1"])
 def test_spellings_on_every_path(
     http_gate: Gate, upstream: RecordingUpstream, headers: Callable[[], list[Header]], status: int, path: str
 ) -> None:

@@ -25,7 +25,7 @@ from .policy import NarrowedRoutes, Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
-from .sources import check_look_alikes, check_request, overrides, single_value
+from .sources import check_look_alikes, check_request, check_unread, overrides, single_value
 from .upstream import Headers
 from .verified_cache import VerifiedCache
 
@@ -287,6 +287,9 @@ def _steps(
     named = router.certificate_headers
     sent = check_certificate_headers(facts, named) if named else _NONE_SENT
     if route.open:
+        # Nobody reads them here, but an upstream that does must not take one for another either.
+        check_unread(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
+        check_unread(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
         return Allowed(route, None, None)
     return _client_steps(snapshot.portal, route, facts, sent, now, cache, progress)
 

@@ -11,7 +11,16 @@ from .facts import RequestFacts, canonical_header_name
 from .reasons import Reason, Rejection
 from .request_target import query_values, without_query_value
 
-__all__ = ["Source", "check_look_alikes", "check_request", "overrides", "single_value", "stripped", "with_value"]
+__all__ = [
+    "Source",
+    "check_look_alikes",
+    "check_request",
+    "check_unread",
+    "overrides",
+    "single_value",
+    "stripped",
+    "with_value",
+]
 
 # RFC 9110 section 9.1 has methods case-sensitive, but some upstreams fold them, past a route for POST alone.
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
@@ -242,6 +251,23 @@ def check_look_alikes(facts: RequestFacts, source: Source) -> None:
         except Rejection as rejection:
             if rejection.reason is Reason.REQUEST_UNSAFE:
                 raise
+
+
+def check_unread(facts: RequestFacts, source: Source, missing: Reason, repeated: Reason) -> None:
+    """Refuse what the source would be refused for where nobody reads it, as on an open route; it may be missing.
+
+    Raises:
+        Rejection: `repeated`, also for values joined by a comma in one header, or `request_unsafe`.
+    """
+    try:
+        value = single_value(facts, source, missing, repeated)
+    except Rejection as rejection:
+        if rejection.reason is not missing:
+            raise
+    else:
+        # Where it is read, a joined value is the name of nobody, or no JWS.
+        if b"," in value:
+            raise Rejection(repeated, f"{source.place} {source.name} holds several values")
 
 
 def _holds(source: Source, name: bytes, value: bytes) -> bool:

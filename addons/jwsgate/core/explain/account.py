@@ -6,6 +6,7 @@ rules on claims, the decision's own code is asked again with fewer of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from jwsgate.core.certificates import RegisteredCertificate
@@ -15,6 +16,7 @@ from jwsgate.core.decision import Allowed, AwaitsBody, Rejected
 from jwsgate.core.policy import Route, Sign
 from jwsgate.core.portal import Application
 from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.sources import check_unread
 from jwsgate.core.wording import TIME_CLAIMS, ago, as_number, moment, shown, span, value_text
 
 from .case import Case, Step, allowed_algorithms, certificate_text, place_text, usable
@@ -81,6 +83,10 @@ def _unsafe_step(case: Case, rejected: Rejected) -> str:
         return "request"
     if _certificate_check(case, rejected.route) is Reason.REQUEST_UNSAFE:
         return "TLS certificate"
+    if rejected.route.open:
+        reasons = Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED
+        fails = _fails(partial(check_unread, case.facts, rejected.route.client_id, *reasons))
+        return "JWS" if fails is None else "client ID"
     return "client ID" if rejected.client_id is None else "JWS"
 
 
