@@ -1129,14 +1129,32 @@ def test_new_files_count_at_once(proxy: Proxy) -> None:
 
 
 def test_decision_and_release_across_a_change_of_files(proxy: Proxy) -> None:
-    """A request is decided once, by the files of its first hook."""
-    flow = a_flow()
-    proxy.requestheaders(flow)
+    """What was allowed by files that are no longer in force goes on only when the new ones allow it too."""
+    flow, other, whole = a_flow(), a_flow(), a_flow()
+    for each in (flow, other):
+        proxy.requestheaders(each)
     new = proxy.folder / "new.yaml"
-    new.write_text("results: []")
+    new.write_text("# the same\n" + PORTAL)
     proxy.context.options.update(jwsgate_portal=str(new))
     proxy.request(flow)
     assert answered(flow) is None
+    (proxy.folder / "none.yaml").write_text("results: []")
+    proxy.context.options.update(jwsgate_portal=str(proxy.folder / "none.yaml"))
+    proxy.request(other)
+    assert answered(other) == answer_of(Reason.CLIENT_ID_UNKNOWN)
+    assert answer_of(Reason.CLIENT_ID_UNKNOWN) == answered(proxy.both(whole))
+
+
+def test_new_limit_for_a_body_that_has_arrived(proxy: Proxy) -> None:
+    """A policy that came meanwhile may allow less of a body than had been let in."""
+    flow = a_flow(method="POST", body=b"x" * 100)
+    proxy.requestheaders(flow)
+    new = proxy.folder / "new-policy.yaml"
+    new.write_text("routes: [{path: /**, max_body_octets: 99}]\n")
+    flow.request.headers.pop("content-length", None)
+    proxy.context.options.update(jwsgate_policy=[str(new)])
+    proxy.request(flow)
+    assert answered(flow) == answer_of(Reason.BODY_TOO_LARGE)
 
 
 def test_home_folder_in_paths(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import material
 from e2e import gates
 from e2e.estate import write_files
 from e2e.gates import Door, Gate
-from e2e.http_client import Header, exchange
+from e2e.http_client import Connection, H2Connection, Header, exchange, request_octets
 from e2e.upstream import RecordingUpstream
 
 pytestmark = pytest.mark.e2e
@@ -100,6 +100,37 @@ def test_changed_file(
         write(portal, "# hello\n" + AFTER)
         gate.wait_for_log("1 changed (stays)", count=2)
         assert allowed(gate.port) == ALLOWED_AFTER
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_request_that_arrives_while_its_application_is_disabled(
+    door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path, http2: bool
+) -> None:
+    """What was good when its headers came is refused when the portal has changed before its end."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(BEFORE)
+    name = "goes"
+    headers: list[Header] = [("x-ibm-client-id", name), ("jwt", material.jws(KEYS[name])), ("content-length", "10")]
+    with serving(door, home, upstream, tmp_path, portal) as gate:
+        if http2:
+            with H2Connection(gate.port) as connection:
+                stream = connection.start("POST", "/goes", headers)
+                connection.send(stream, b"123")
+                time.sleep(0.3)  # it has arrived, and nothing tells so
+                replace(portal, AFTER)
+                gate.wait_for_log("1 removed (goes)")
+                connection.send(stream, b"4567890", ends=True)
+                status = connection.read(stream).status
+        else:
+            with Connection(gate.port) as connection:
+                connection.send(request_octets("POST", "/goes", headers) + b"123")
+                time.sleep(0.3)
+                replace(portal, AFTER)
+                gate.wait_for_log("1 removed (goes)")
+                connection.send(b"4567890")
+                status = connection.read().status
+        assert status == 401
+        upstream.assert_untouched()
 
 
 def test_config_map(door: Door, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 
 from jwsgate.core.answers import API_CONNECT, Reply
-from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, decide, decide_body, reported
+from jwsgate.core.decision import Allowed, AwaitsBody, Decision, Rejected, Snapshot, decide, decide_body, reported
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, RespondClaims, Sign
 from jwsgate.core.reasons import Reason, Rejection
@@ -73,6 +73,8 @@ class _Record:
     transaction_id: str
     identity: tuple[object, ...]
     headers: tuple[tuple[bytes, bytes], ...]
+    snapshot: Snapshot | None
+    """What it was decided by."""
     denial: http.Response | None
     """What stands on the flow until `Seal` takes it off."""
     duration: float = 0.0
@@ -88,7 +90,7 @@ class _Record:
     """The headers that only the gate may send upstream."""
 
 
-def _rejected(allowed: Allowed, reason: Reason, detail: str) -> Allowed | Rejected:
+def _rejected(allowed: Allowed | AwaitsBody, reason: Reason, detail: str) -> Allowed | Rejected:
     """What becomes of an allowed request that turns out to be none."""
     return reported(Rejected(reason, detail, allowed.route, allowed.client_id, allowed.application))
 
@@ -192,14 +194,14 @@ class JwsGate:
         started = time.perf_counter()
         state = self.state
         facts = facts_of(flow, self.tls)
-        verified = state.cache.stored
+        snapshot, verified = state.snapshot, state.cache.stored
         # The clock of the machine is read in this module, and the core is given the time.
-        decision = decide(state.snapshot, facts, time.time(), state.cache)
+        decision = decide(snapshot, facts, time.time(), state.cache)
         if (fault := version_fault(flow)) is not None:
             decision = Rejected(Reason.REQUEST_UNSAFE, fault)
-        record = _Record(decision, new_transaction_id(), identity_of(flow), facts.headers, flow.response)
-        if state.snapshot is not None:
-            record.dropped = state.snapshot.router.dropped_headers
+        record = _Record(decision, new_transaction_id(), identity_of(flow), facts.headers, snapshot, flow.response)
+        if snapshot is not None:
+            record.dropped = snapshot.router.dropped_headers
         record.cached = state.cache.stored == verified
         record.duration = time.perf_counter() - started
         self._settle(flow, record, decision)
@@ -244,7 +246,9 @@ class JwsGate:
         log_fault(error, doing)
         with suppress(Exception):
             rejected = Rejected(Reason.INTERNAL_ERROR, f"{type(error).__name__} while {doing}")
-            record = _Record(rejected, new_transaction_id(), (), (), http.Response.make(*LAST_RESORT), sealed=True)
+            record = _Record(
+                rejected, new_transaction_id(), (), (), None, http.Response.make(*LAST_RESORT), sealed=True
+            )
             if before is None or not before.told:
                 self._tell(flow, record, rejected)
             self._records[flow] = record
@@ -373,9 +377,10 @@ class JwsGate:
         decision = record.decision
         if identity_of(flow) != record.identity:
             return Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
-        if flow.request.headers.fields != record.headers:
-            # Some add-ons change headers with good reason; what they made of the request must be allowed as well.
-            decision = decide(self.state.snapshot, facts_of(flow, self.tls), time.time(), self.state.cache)
+        if flow.request.headers.fields != record.headers or self.state.snapshot is not record.snapshot:
+            # Some add-ons change headers with good reason; what they made of the request must be allowed as well, and
+            # by the files that are in force now: an application may have been switched off while its request arrived.
+            decision = self._decide_anew(flow)
         if isinstance(decision, AwaitsBody):
             if flow.request.raw_content is None:
                 return Rejected(Reason.INTERNAL_ERROR, "the body is needed, and not there yet")
@@ -383,6 +388,15 @@ class JwsGate:
         if isinstance(decision, Allowed) and not decision.start <= time.time() < decision.end:
             detail = "its time, or that of its certificate, ended while the request arrived"
             return _rejected(decision, Reason.JWS_EXPIRED, detail)
+        return decision
+
+    def _decide_anew(self, flow: http.HTTPFlow) -> Decision:
+        decision = decide(self.state.snapshot, facts_of(flow, self.tls), time.time(), self.state.cache)
+        if not isinstance(decision, Rejected):
+            most, body = decision.route.max_body_octets, flow.request.raw_content
+            if most is not None and body is not None and len(body) > most:
+                # The layers below counted by the route that it had before.
+                return _rejected(decision, Reason.BODY_TOO_LARGE, f"the body is above {most} octets")
         return decision
 
     def _go_on(
