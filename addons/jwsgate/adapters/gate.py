@@ -446,7 +446,8 @@ class JwsGate:
 
     def must_close(self, flow: http.HTTPFlow) -> bool:
         """Whether a flow is about to be forwarded that was not released as it is."""
-        if flow.response is not None:
+        # mitmproxy forwards whatever has no response that counts as true, such as an empty text.
+        if flow.response and isinstance(flow.response, http.Response):
             return False
         record = self._records.get(flow)
         return record is None or not record.released or identity_of(flow) != record.identity

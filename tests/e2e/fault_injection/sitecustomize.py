@@ -39,7 +39,7 @@ PACKAGE = f"{Path(__file__).resolve().parents[3] / 'addons' / 'jwsgate'}{os.sep}
 
 CLOCK = "SidecarProxyserver._sweep"
 
-GARBAGE = {"none": None, "true": True}
+GARBAGE = {"none": None, "true": True, "text": "", "object": object()}
 
 
 def _stub(*args: Any, **kwargs: Any) -> object:
