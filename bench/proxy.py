@@ -6,9 +6,10 @@
 
 Needs Linux, two cores, and the Debian packages wrk and nginx-light. Every contestant is a process of its own, alone
 on one core; nginx, which answers from memory, and wrk share the other. Each round measures every contestant once,
-in turn, over connections that are kept alive. "x bare" is the median over the rounds of a contestant's requests/s
-divided by bare mitmdump's of the same round, with the least and the most of them. All requests are alike but for
-the JWS (RS256, 2048 bits). `jwsgate run` writes its log to a file, `mitmdump -q` writes none.
+in turn and each round beginning with another, over connections that are kept alive. "x bare" is the median over the
+rounds of a contestant's requests/s divided by bare mitmdump's of the same round, with the least and the most of them.
+All requests are alike but for the JWS (RS256, 2048 bits). `jwsgate run` writes its log to a file, `mitmdump -q` writes
+none. One contestant more, which has no limit, is `jwsgate run` with an audit log and metrics, as in production.
 
 "core" is the share of its core that the proxy used while it was measured. When that is below 90%, something else ran
 on the machine and set the pace; such a measurement is repeated, which is told, and in the end the run fails.
@@ -61,6 +62,7 @@ CLIENT_ID = "479b3df9-380e-4bda-8cc1-92718c88f9cd"
 CLAIMS = {"iss": "tvo", "aud": "the world", "azp": CLIENT_ID}
 BODY = '{"order": 17, "state": "shipped"}'
 PATH = "/orders/17?page=2"
+AUDITED = "jwsgate run, fresh, audit and metrics"
 
 LEAST_CORE, MOST_ATTEMPTS = 0.9, 4
 MOST_GROWTH_MB, MOST_BODY_MB = 5, 20
@@ -395,8 +397,8 @@ def bench_running(directory: Path) -> Iterator[Bench]:
 
 
 @contextlib.contextmanager
-def proxy(bench: Bench, door: str, upstream_port: int) -> Iterator[gates.Gate]:
-    """A proxy on its core: "bare", or one of the doors of tests/e2e/gates.py."""
+def proxy(bench: Bench, door: str, upstream_port: int, audited: bool = False) -> Iterator[gates.Gate]:
+    """A proxy on its core: "bare", or one of the doors of tests/e2e/gates.py; perhaps with audit log and metrics."""
     home = Path(tempfile.mkdtemp(dir=bench.directory))
     upstream = f"http://127.0.0.1:{upstream_port}"
 
@@ -405,7 +407,9 @@ def proxy(bench: Bench, door: str, upstream_port: int) -> Iterator[gates.Gate]:
             mitmdump = str(Path(sys.executable).parent / "mitmdump")
             return pinned(bench.cores[0], [mitmdump, "-q", "--mode", f"reverse:{upstream}@127.0.0.1:{port}"])
         files = {"portal": bench.directory / "portal.yaml", "policy": bench.directory / "policy.yaml"}
-        arguments = ["-q"] if door == "mitmdump -s" else ()
+        arguments = ["-q"] if door == "mitmdump -s" else []
+        if audited:
+            arguments += ["--audit", str(home / "audit.jsonl"), "--admin", "127.0.0.1:0"]
         return pinned(bench.cores[0], gates.command(door, upstream=upstream, port=port, arguments=arguments, **files))
 
     environment = gates.environment(home)
@@ -424,22 +428,24 @@ def compare(bench: Bench, rounds: int, seconds: int, connections: int) -> list[s
         ("jwsgate run, JWS seen before", "jwsgate run", bench.seen, 2.5, True),
         ("jwsgate run, fresh JWS", "jwsgate run", None, 2.0, True),
         ("jwsgate run, denied: bad signature", "jwsgate run", bench.forged, 2.5, False),
+        (AUDITED, "jwsgate run", None, None, True),
         ("mitmdump -s, JWS seen before", "mitmdump -s", bench.seen, 0.97, True),
         ("mitmdump -s, fresh JWS", "mitmdump -s", None, 0.92, True),
     ]
     with contextlib.ExitStack() as stack:
         contestants = []
         for name, door, jws, least, allowed in loads:
-            process = stack.enter_context(proxy(bench, door, bench.upstream.port))
+            process = stack.enter_context(proxy(bench, door, bench.upstream.port, audited=name == AUDITED))
             contestants.append(Contestant(name, process, jws, least, allowed))
         for contestant in contestants:
             bench.probe(contestant, gated=contestant is not contestants[0])
             bench.measure(contestant, connections, 1)  # to warm up
         for number in range(rounds):
-            for contestant in contestants:
+            first = number % len(contestants)
+            for contestant in contestants[first:] + contestants[:first]:
                 note(f"round {number + 1} of {rounds}: {contestant.name}")
                 contestant.rounds.append(bench.measure_busy(contestant, connections, seconds))
-                contestant.single.append(bench.measure(contestant, 1, 1))
+                contestant.single.append(bench.measure(contestant, 1, max(1, seconds // 2)))
         for contestant in contestants:
             bench.probe(contestant, gated=contestant is not contestants[0])
         note("")
@@ -453,13 +459,14 @@ def print_table(contestants: Sequence[Contestant]) -> list[str]:
     """One line for each contestant. Returns what misses its limit."""
     bare, missed = contestants[0], []
     print(
-        f"{'':36}{'requests/s':>10}{'x bare':>8}{'least-most':>12}{'core':>6}{'p50 ms':>8}{'p99 ms':>8}{'peak MB':>9}"
+        f"{'':38}{'requests/s':>10}{'x bare':>8}{'least-most':>12}{'core':>6}{'CPU us':>8}{'p50 ms':>8}{'p99 ms':>8}"
+        f"{'peak MB':>9}"
     )
     for each in contestants:
         ratios = [mine.rate / base.rate for mine, base in zip(each.rounds, bare.rounds, strict=True)]
         ratio = statistics.median(ratios)
         print(
-            f"{each.name:36}{statistics.median(one.rate for one in each.rounds):10.0f}{ratio:8.2f}"
+            f"{each.name:38}{statistics.median(one.rate for one in each.rounds):10.0f}{ratio:8.2f}"
             f"{f'{min(ratios):.2f}-{max(ratios):.2f}':>12}{statistics.median(one.core for one in each.rounds):6.0%}"
             f"{statistics.median(one.cpu / one.requests for one in each.rounds) * 1e6:8.0f}"
             f"{statistics.median(one.p50 for one in each.single):8.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ CONTESTANTS = (
     "jwsgate run, JWS seen before",
     "jwsgate run, fresh JWS",
     "jwsgate run, denied: bad signature",
+    "jwsgate run, fresh, audit and metrics",
     "mitmdump -s, JWS seen before",
     "mitmdump -s, fresh JWS",
 )
@@ -56,15 +58,16 @@ def test_speed_is_told_of_every_contestant() -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     lines = done.stdout.splitlines()
     assert "the proxy on core" in lines[0]
-    assert lines[1].split("  ")[-1].strip() == "peak MB"
-    rows = {line[:36].strip(): line[36:].split() for line in lines[2 : 2 + len(CONTESTANTS)]}
+    columns = re.split(r"  +", lines[1].strip())
+    assert columns == ["requests/s", "x bare", "least-most", "core", "CPU us", "p50 ms", "p99 ms", "peak MB"]
+    rows = {line[:38].strip(): line[38:].split() for line in lines[2 : 2 + len(CONTESTANTS)]}
     assert tuple(rows) == CONTESTANTS
     for rate, ratio, spread, core, *others in rows.values():
         least, most = map(float, spread.split("-"))
         assert least <= float(ratio) <= most
         assert core.endswith("%")
         assert all(float(number) > 0 for number in (rate, ratio, *others))
-        assert len(others) == 4
+        assert 4 + len(others) == len(columns)
     assert float(rows["bare mitmdump"][1]) == 1
 
 
