@@ -38,7 +38,7 @@ def test_no_certificates() -> None:
 
 
 def test_ranges() -> None:
-    """Each certificate is in one range; its own series near its end, the soonest first, the latest expired last."""
+    """Each certificate is in one range, and has a series of its own: the soonest first, then the latest expired."""
     ends = {
         "old": -91,
         "gone": -89,
@@ -52,7 +52,7 @@ def test_ranges() -> None:
     counts, days = told(application("app", *(certificate(name, end) for name, end in ends.items())))
     assert counts == {"expired": 3, "7d": 2, "30d": 1, "90d": 1, "later": 1}
     assert list(days.items()) == [
-        (("app", name), ends[name]) for name in ("today", "week", "month", "quarter", "yesterday", "gone")
+        (("app", name), ends[name]) for name in ("today", "week", "month", "quarter", "far", "yesterday", "gone")
     ]
 
 

@@ -1,4 +1,4 @@
-"""How long the registered certificates last, as metrics: the few that end soon one by one, all of them counted."""
+"""How long the registered certificates last, as metrics: those that end soonest one by one, all of them counted."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -15,7 +15,7 @@ from jwsgate.core.portal import Portal
 __all__ = ["CertificateExpiry", "label_value"]
 
 _DAY: Final = 86_400.0
-_OWN_SERIES_DAYS: Final = 90
+_TOLD_AFTER_DAYS: Final = 90
 _MAX_OWN_SERIES: Final = 1_000
 _RANGES: Final = (("expired", 0.0), ("7d", 7 * _DAY), ("30d", 30 * _DAY), ("90d", 90 * _DAY), ("later", math.inf))
 
@@ -65,8 +65,8 @@ class CertificateExpiry:
     def families(self, portal: Portal, now: float) -> Iterator[GaugeMetricFamily]:
         """The metrics at `now` (Unix seconds).
 
-        A certificate of an enabled application has a series of its own when it ends, or ended, within 90 days:
-        those to come first, soonest first, then the latest expired; 1,000 at most.
+        Certificates of enabled applications have a series each, up to 90 days after their end, and 1,000 at most:
+        those to come first, soonest first, then the latest expired.
         """
         if portal is not self._portal:
             applications = list(outlines(portal.applications))
@@ -87,13 +87,12 @@ class CertificateExpiry:
         yield counts
         days = GaugeMetricFamily(
             "jwsgate_certificate_expiry_days",
-            "Days until a certificate of an enabled application expires, negative afterwards, within 90 days of it. "
+            "Days until a certificate of an enabled application expires, negative for 90 days afterwards. "
             "Replaced: another one of the application is good by then, and for longer.",
             labels=["application", "thumbprint", "replaced"],
         )
-        first, last = _before(self._enabled, now), _until(self._enabled, now + _OWN_SERIES_DAYS * _DAY)
-        oldest = _before(self._enabled, now - _OWN_SERIES_DAYS * _DAY)
-        to_come = self._enabled[first:last][:_MAX_OWN_SERIES]
+        first, oldest = _before(self._enabled, now), _before(self._enabled, now - _TOLD_AFTER_DAYS * _DAY)
+        to_come = self._enabled[first : first + _MAX_OWN_SERIES]
         room = _MAX_OWN_SERIES - len(to_come)
         expired = self._enabled[oldest:first][::-1][:room]
         for end in (*to_come, *expired):
