@@ -34,7 +34,7 @@ from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.policy_tests import run_policy_tests
 from jwsgate.files.problems import Problem, ProblemsFound
 from jwsgate.files.schemas import schema_of
-from unit_material import ROOT, KeyFiles, problems_in, read_policy
+from unit_material import ROOT, KeyFiles, read_policy
 
 SAMPLE = (ROOT / "policies" / "signvalidate-api-connect.yaml").read_text()
 KEY = material.private_pem(material.private_key("rsa")).encode()
@@ -523,12 +523,37 @@ def test_convert(data: Any) -> None:
     jsonschema.Draft202012Validator(schema_of(PolicyShape)).validate(yaml.safe_load(converted))
 
 
-def test_convert_has_no_words_for_patterns() -> None:
-    """Rather than a policy that demands less, there is none."""
-    document = read_document("api.yaml", json.dumps(definition(jwt_validate(iss_claim="a.*"), INVOKE)).encode())
-    (problem,) = problems_in(lambda: convert(document, REFERENCES))
-    assert problem.path.endswith("jwt-validate.iss-claim")
-    assert problem.message.startswith("is a pattern")
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (
+            "https://idp.example/realm",
+            ["https://idp.example/realm", "https://idpxexample/realm"],
+            ["https://idp.example"],
+        ),
+        ("tvo-[0-9]+", ["tvo-1"], ["tvo-", "tvo-1x"]),
+    ],
+)
+def test_convert_writes_patterns(pattern: str, good: list[str], bad: list[str]) -> None:
+    """As patterns, so that the policy demands what the definition does: no less, and no more."""
+    data = definition(jwt_validate(iss_claim=pattern, aud_claim=pattern), INVOKE)
+    converted = convert(read_document("api.yaml", json.dumps(data).encode()), REFERENCES)
+    router, problems = read_policy(converted)
+    assert problems == []
+    for (route,) in (routes(data), list(router)):
+        for rule in (route.claims.issuer, route.claims.audience):
+            assert [text for text in (*good, *bad) if text in rule] == good
+    assert f"issuer_pattern: {pattern}\n" in converted
+
+
+@pytest.mark.parametrize("where", ["extension", "of_operation"])
+@pytest.mark.parametrize(("rule", "key"), [("issuer", "iss_claim"), ("audience", "aud_claim")])
+@pytest.mark.parametrize("pattern", ["tvo", "tvo.*"])
+def test_extension_replaces_no_rule(where: str, rule: str, key: str, pattern: str) -> None:
+    """Neither by values nor by a pattern, whichever the document has."""
+    for said in (rule, f"{rule}_pattern"):
+        data = definition(jwt_validate(**{key: pattern}), INVOKE, **{where: {"claims": {said: "evil"}}})
+        assert f"says what x-jwsgate says as {said}" in [message for _, message in refused(data)]
 
 
 def test_convert_command(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ that a policy is checked for holds here too, and so that it can be written out. 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jwsgate.core.claims import Matching
-from jwsgate.core.policy import Route
 
 from .api_assembly import UNCHANGED_BODY, UNIGNORABLE, Flow
 from .openapi import OpenApi, Operation, mapping, operation_key
@@ -52,19 +51,12 @@ class TranslatedPolicy:
     """Its applications and tests, if it has any."""
     origins: dict[Location, Location] = field(default_factory=dict)
     """Where in the definition a part of the data comes from; the longest known start of a location counts."""
-    patterns: dict[int, dict[str, Matching]] = field(default_factory=dict)
-    """Rules of a route that a policy's text has no words for, as fields of its `ClaimRules`."""
     findings: list[Finding] = field(default_factory=list)
 
     def data(self) -> dict[str, Any]:
         """The data of the policy."""
         defaults = {"defaults": self.defaults} if self.defaults else {}
         return {**defaults, "routes": self.routes, **self.lists}
-
-    def amend(self, index: int, route: Route) -> Route:
-        """The route of that number, with the rules that its text has no words for."""
-        rules: dict[str, Any] = dict(self.patterns.get(index, {}))
-        return replace(route, claims=replace(route.claims, **rules))
 
     def origin(self, location: Location) -> Location:
         """The place in the definition of what stands at a location of the data."""
@@ -233,7 +225,7 @@ class _Translator:
             origins["sign", "key"] = (*(where if extension.sign else (_EXTENSION,)), "sign", "key")
         elif flow.validate is not None:
             origins["jws",] = (*flow.validate[0], "jwt")
-            extra |= self._demands(flow, extra, index, extension)
+            extra |= self._demands(flow, extra, extension)
         self.policy.routes.append(route | extra | action)
         self.policy.origins |= {("routes", index, *key): value for key, value in origins.items()}
         return True
@@ -269,7 +261,7 @@ class _Translator:
         self._find(KeyLocation(place), message, remedy)
         return {}
 
-    def _demands(self, flow: Flow, extra: dict[str, Any], index: int, extension: Extension) -> dict[str, Any]:
+    def _demands(self, flow: Flow, extra: dict[str, Any], extension: Extension) -> dict[str, Any]:
         """What a jwt-validate step demands, beside what the operation's extension says."""
         if flow.validate is None:
             return {}
@@ -288,7 +280,7 @@ class _Translator:
         if header[1].lower() == "authorization":
             jws["scheme"] = "Bearer"
         self._check_key(flow, step, shape, extension)
-        return {"jws": jws, "claims": self._claims(step, shape, extra, index)}
+        return {"jws": jws, "claims": self._claims(step, shape, extra)}
 
     def _check_key(self, flow: Flow, step: Location, shape: JwtValidateShape, extension: Extension) -> None:
         ignore = {*(self._extension.ignore or ()), *(extension.ignore or ())}
@@ -304,7 +296,7 @@ class _Translator:
             remedy = f"if it is, say x-jwsgate: {{registered_certificate: {shape.jws_jwk}}}"
             self._find((*step, "jws-jwk"), message, remedy)
 
-    def _claims(self, step: Location, shape: JwtValidateShape, extra: dict[str, Any], index: int) -> dict[str, Any]:
+    def _claims(self, step: Location, shape: JwtValidateShape, extra: dict[str, Any]) -> dict[str, Any]:
         claims = dict(mapping(extra.get("claims")))
         defaults = mapping(self.policy.defaults.get("claims"))
         if "required" not in claims and "required" not in defaults:
@@ -314,16 +306,16 @@ class _Translator:
         ):  # fmt: skip
             if pattern is None:
                 continue
-            if rule in claims or rule in defaults:
-                self._find((*step, key), f"says what x-jwsgate says as {rule}", "remove one of the two")
+            for said in (rule, f"{rule}_pattern"):
+                if said in claims or said in defaults:
+                    self._find((*step, key), f"says what x-jwsgate says as {said}", "remove one of the two")
             try:
                 texts = texts_of_pattern(pattern)
             except Unfit as error:
                 self._find((*step, key), str(error), error.remedy)
                 continue
             if isinstance(texts, Matching):
-                self.policy.patterns.setdefault(index, {})[rule] = texts
-                self.policy.origins["routes", index, "claims", rule] = (*step, key)
+                claims[f"{rule}_pattern"] = pattern
             else:
                 claims[rule] = list(texts)
         return claims
