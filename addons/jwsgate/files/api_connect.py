@@ -30,9 +30,12 @@ def policy_data(document: Document) -> tuple[Any, Callable[[Location], Location]
 
 def _add(document: Document, policy: TranslatedPolicy, router: Router, references: PolicyReferences) -> list[Problem]:
     findings = list(policy.findings)
-    if not findings and not document.problems:
+    if not document.problems:
         for location, message, remedy in add_routes(policy.data(), router, references):
-            findings.append((policy.origin(location), message, remedy))
+            # Of routes that are left out for a finding, applications and tests would be told that there are none.
+            of_its_own = location[:1] == ("defaults",) or (location[:1] == ("routes",) and len(location) > 1)
+            if of_its_own or not policy.findings:
+                findings.append((policy.origin(location), message, remedy))
     return [*document.problems, *document.problem_list(findings)]
 
 
