@@ -302,6 +302,14 @@ def test_place_of_the_jws() -> None:
     assert refused(definition(step, INVOKE, extension=detached))
 
 
+@pytest.mark.parametrize("name", ["jwt-validate", "throw"])
+def test_after_invoke(name: str) -> None:
+    """No remedy says to ignore what cannot be ignored."""
+    found = problems(definition(VALIDATE, INVOKE, {name: {}}))
+    assert (name, "move it before invoke") in found
+    assert not any("ignore" in remedy for _, remedy in found)
+
+
 # Who may call, and what becomes of it
 
 

@@ -128,7 +128,9 @@ class Flow:
             return
         if self.invoke is not None and not ignored:
             message = "comes after invoke, and the gate passes the upstream's response on as it is"
-            self._find(KeyLocation(place), message, f"remove it, or say x-jwsgate: {{ignore: [{name}]}}")
+            mapped = f"remove it, or say x-jwsgate: {{ignore: [{name}]}}"
+            remedy = "move it before invoke" if name in UNIGNORABLE else mapped
+            self._find(KeyLocation(place), message, remedy)
         if name in self._steps:
             self._steps[name](body, place)
         else:
