@@ -18,7 +18,23 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import material
+from api_material import (
+    CLAIMS,
+    CONSTANTS,
+    GENERATE,
+    INVOKE,
+    JWS_BODY,
+    KEY,
+    REFERENCES,
+    SAMPLE,
+    VALIDATE,
+    definition,
+    jwt_validate,
+    only,
+    read,
+    refused,
+    routes,
+)
 from jwsgate import cli
 from jwsgate.core.claims import ClaimRules, Matching
 from jwsgate.core.client_certificate import ClientCertificate
@@ -32,87 +48,9 @@ from jwsgate.files.loading import load_snapshot
 from jwsgate.files.openapi_shapes import DocumentExtension, OperationExtension
 from jwsgate.files.policy_shapes import PolicyShape
 from jwsgate.files.policy_tests import run_policy_tests
-from jwsgate.files.problems import Problem, ProblemsFound
+from jwsgate.files.problems import ProblemsFound
 from jwsgate.files.schemas import schema_of
-from unit_material import ROOT, KeyFiles, problems_in, read_policy
-
-SAMPLE = (ROOT / "policies" / "signvalidate-api-connect.yaml").read_text()
-KEY = material.private_pem(material.private_key("rsa")).encode()
-REFERENCES = KeyFiles(lambda _name: KEY)
-
-VALIDATE: dict[str, Any] = {"jwt-validate": {"jwt": "request.headers.jwt"}}
-CLAIMS: dict[str, Any] = {"set-variable": {"actions": [{"set": "message.body", "value": "$(decoded.claims)"}]}}
-INVOKE: dict[str, Any] = {"invoke": {"target-url": "$(target-url)$(request.path)"}}
-GENERATE: dict[str, Any] = {
-    "jwt-generate": {
-        "iss-claim": "i", "aud-claim": "a", "private-claims": "request.body", "jws-alg": "RS256", "jws-crypto": "key",
-    }
-}  # fmt: skip
-CONSTANTS: dict[str, Any] = {
-    "set-variable": {"actions": [{"set": "i", "value": "tvo"}, {"set": "a", "value": "the world"}]}
-}
-JWS_BODY: dict[str, Any] = {"set-variable": {"actions": [{"set": "message.body", "value": "$(generated.jwt)"}]}}
-
-
-def definition(*steps: Any, extension: Any = None, of_operation: Any = None, **top: Any) -> dict[str, Any]:
-    """A definition of one operation, GET /base/item, with these steps."""
-    operation: dict[str, Any] = {"responses": {}}
-    data: dict[str, Any] = {
-        "swagger": "2.0",
-        "basePath": "/base",
-        "securityDefinitions": {"id": {"type": "apiKey", "in": "header", "name": "X-IBM-Client-Id"}},
-        "security": [{"id": []}],
-        "paths": {"/item": {"get": operation}},
-        "x-ibm-configuration": {"assembly": {"execute": [*steps]}},
-    }
-    if extension is not None:
-        data["x-jwsgate"] = extension
-    if of_operation is not None:
-        operation["x-jwsgate"] = of_operation
-    return data | top
-
-
-def jwt_validate(**more: str) -> dict[str, Any]:
-    """A jwt-validate step with more keys; _ stands for -."""
-    return {"jwt-validate": VALIDATE["jwt-validate"] | {key.replace("_", "-"): value for key, value in more.items()}}
-
-
-def read(data: Any) -> tuple[Router, list[Problem]]:
-    """The routes of a definition, given as data or as text, and its problems."""
-    text = data if isinstance(data, str | bytes) else json.dumps(data, indent=1)
-    octets = text if isinstance(text, bytes) else text.encode()
-    router = Router()
-    try:
-        document = read_document("api.yaml", octets)
-    except ProblemsFound as error:
-        return router, list(error.problems)
-    assert is_api_definition(document)
-    return router, sorted(build_api_routes(document, router, REFERENCES))
-
-
-def routes(data: Any) -> list[Route]:
-    """The routes of a definition without a problem."""
-    router, problems = read(data)
-    assert problems == []
-    return list(router)
-
-
-def only(data: Any) -> Route:
-    """The route of a definition that has one."""
-    (route,) = routes(data)
-    return route
-
-
-def refused(data: Any) -> list[tuple[str, str]]:
-    """Path and message of each problem; there must be one, each with a place and a remedy."""
-    _, problems = read(data)
-    assert problems
-    for problem in problems:
-        assert problem.line >= 1
-        assert problem.column >= 1
-        assert problem.remedy
-    return [(problem.path, problem.message) for problem in problems]
-
+from unit_material import ROOT, read_policy
 
 # What a definition comes to
 
@@ -421,7 +359,7 @@ UNENFORCEABLE: list[Any] = [
                  id="slip-in-operation"),
     pytest.param(definition(VALIDATE, INVOKE, paths={f"/{each}": {"get": {"operationId": "o"}} for each in "xy"}),
                  "operationId", id="operation-id-twice"),
-    pytest.param(definition(VALIDATE, INVOKE, paths={"/a*b": {"get": {}}}), "get", id="path-pattern"),
+    pytest.param(definition(VALIDATE, INVOKE, paths={"/a*b": {"get": {}}}), "/a*b", id="path-pattern"),
     pytest.param(definition(VALIDATE, INVOKE, paths={"/x": {"get": {}, "x-jwsgate": {"single_use": "true"}}}),
                  "x-jwsgate", id="extension-of-path"),
     pytest.param(definition(VALIDATE, INVOKE, **{"X_JWSGate": {"single_use": "true"}}), "X_JWSGate",
@@ -523,12 +461,37 @@ def test_convert(data: Any) -> None:
     jsonschema.Draft202012Validator(schema_of(PolicyShape)).validate(yaml.safe_load(converted))
 
 
-def test_convert_has_no_words_for_patterns() -> None:
-    """Rather than a policy that demands less, there is none."""
-    document = read_document("api.yaml", json.dumps(definition(jwt_validate(iss_claim="a.*"), INVOKE)).encode())
-    (problem,) = problems_in(lambda: convert(document, REFERENCES))
-    assert problem.path.endswith("jwt-validate.iss-claim")
-    assert problem.message.startswith("is a pattern")
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (
+            "https://idp.example/realm",
+            ["https://idp.example/realm", "https://idpxexample/realm"],
+            ["https://idp.example"],
+        ),
+        ("tvo-[0-9]+", ["tvo-1"], ["tvo-", "tvo-1x"]),
+    ],
+)
+def test_convert_writes_patterns(pattern: str, good: list[str], bad: list[str]) -> None:
+    """As patterns, so that the policy demands what the definition does: no less, and no more."""
+    data = definition(jwt_validate(iss_claim=pattern, aud_claim=pattern), INVOKE)
+    converted = convert(read_document("api.yaml", json.dumps(data).encode()), REFERENCES)
+    router, problems = read_policy(converted)
+    assert problems == []
+    for (route,) in (routes(data), list(router)):
+        for rule in (route.claims.issuer, route.claims.audience):
+            assert [text for text in (*good, *bad) if text in rule] == good
+    assert f"issuer_pattern: {pattern}\n" in converted
+
+
+@pytest.mark.parametrize("where", ["extension", "of_operation"])
+@pytest.mark.parametrize(("rule", "key"), [("issuer", "iss_claim"), ("audience", "aud_claim")])
+@pytest.mark.parametrize("pattern", ["tvo", "tvo.*"])
+def test_extension_replaces_no_rule(where: str, rule: str, key: str, pattern: str) -> None:
+    """Neither by values nor by a pattern, whichever the document has."""
+    for said in (rule, f"{rule}_pattern"):
+        data = definition(jwt_validate(**{key: pattern}), INVOKE, **{where: {"claims": {said: "evil"}}})
+        assert f"says what x-jwsgate says as {said}" in [message for _, message in refused(data)]
 
 
 def test_convert_command(tmp_path: Path) -> None:
@@ -609,7 +572,7 @@ def test_document_names_what_there_is() -> None:
     page = (ROOT / "docs/policy.md").read_text("utf-8")
     (block,) = re.findall(r"^```yaml\n(x-jwsgate:.*?)^```", page, re.MULTILINE | re.DOTALL)
     shown = yaml.safe_load(block)["x-jwsgate"]
-    assert {key for key in shown if key not in DocumentExtension.model_fields} == {"forward"}
+    assert {key for key in shown if key not in DocumentExtension.model_fields} == {"open"}
     assert {key for key in shown if key not in OperationExtension.model_fields} == {"prefix", "tests"}
 
 
@@ -636,7 +599,9 @@ PLACES = _paths_in(STRICT)
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, "", "x", "true", "0", [], {}, [[]], [{}], [None], {"x": None}, "$(x)", "/", "/**", "get", "jwt",
      "request.headers.jwt", "jwt-validate",
-     {"jwt-validate": {}}, {"throw": {}}, {"ignore": ["jwt-validate"]}, "(" * 3000, "é\u0000", -1, True]
+     {"jwt-validate": {}}, {"throw": {}}, {"ignore": ["jwt-validate"]}, {"open": "true"}, {"forward": "true"},
+     {"ignore": ["jwt-validate.iss-claim", "jwt-validate.jwt"]}, {"client_id": {"header": "x"}}, "(" * 3000,
+     "é\u0000", -1, True]
 )  # fmt: skip
 
 
@@ -685,15 +650,8 @@ def assert_demands(router: Router, data: dict[str, Any]) -> None:
     schemes = [(each.get("in"), each.get("name")) for each in definitions]
     generated = steps_named(data["x-ibm-configuration"], "jwt-generate")
     validated = [each for each in steps_named(data["x-ibm-configuration"], "jwt-validate") if isinstance(each, dict)]
+    top = data.get("x-jwsgate", {})
     for route in router:
-        assert (route.client_id.place, route.client_id.name) in schemes
-        asked = data["x-ibm-configuration"].get("application-authentication", [])
-        assert (
-            asked in ([], {"certificate": "false"}, [{"certificate": "false"}]) or route.client_certificate is not None
-        )
-        if isinstance(route.action, Sign):
-            assert generated
-            continue
         assert route.methods is not None
         operation = next(
             item[verb]
@@ -703,7 +661,20 @@ def assert_demands(router: Router, data: dict[str, Any]) -> None:
             and path.split("/")[1:] == [each or "" for each in route.pattern.segments][-path.count("/") :]
         )
         mapped = operation.get("x-jwsgate", {})
-        assert validated or mapped.get("forward") or mapped.get("respond")
+        asked = data["x-ibm-configuration"].get("application-authentication", [])
+        assert (
+            asked in ([], {"certificate": "false"}, [{"certificate": "false"}]) or route.client_certificate is not None
+        )
+        if route.open:
+            assert mapped.get("open")
+            assert not operation.get("security", data.get("security"))
+            continue
+        own = mapped.get("client_id", top.get("client_id"))
+        assert (route.client_id.place, route.client_id.name) in schemes or own == {"header": route.client_id.name}
+        if isinstance(route.action, Sign):
+            assert generated
+            continue
+        assert validated or any(said.get(key) for said in (mapped, top) for key in ("forward", "respond"))
         if not validated or mapped:
             continue
         # Where every jwt-validate step states a rule, so does every route that demands a JWS.
@@ -713,7 +684,7 @@ def assert_demands(router: Router, data: dict[str, Any]) -> None:
             assert route.claims.audience
         headers = [str(each.get("jwt", "request.headers.authorization")).rpartition(".")[2] for each in validated]
         assert route.jws.name in headers
-        if data.get("x-jwsgate", {}).get("claims", {}).get("max_lifetime"):
+        if top.get("claims", {}).get("max_lifetime"):
             assert route.claims.max_lifetime is not None
 
 

@@ -145,6 +145,7 @@ errors: {profile: rfc, overrides: {jws_missing: {status: 401, message: a, inform
 routes:
   - {path: /a, name: a, methods: [GET], websocket: true, forward: true}
   - {path: /b, open: true}
+  - {path: /p, claims: {issuer_pattern: a+, audience_pattern: b+}}
   - {path: /c, respond: claims, client_certificate: {header: X-C, format: xfcc, from: [10.0.0.0/8]}}
   - {path: /d, sign: {key: k, algorithm: RS256, issuer: i, audience: a, lifetime: 5}}
   - {path: /e, jws: {header: j, detached: true, unencoded: true}}

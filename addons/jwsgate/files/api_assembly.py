@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from .api_step_keys import UNIGNORABLE, remedy_of, with_mapping, without_known
 from .conditions import evaluate
 from .openapi import Operation, operation_key
 from .openapi_shapes import (
@@ -17,17 +18,16 @@ from .openapi_shapes import (
     OperationSwitchShape,
     SetVariableShape,
     SwitchShape,
-    ThrowShape,
 )
 from .problems import Finding, KeyLocation, Location
 from .shapes import Shape, check_shape
 
-__all__ = ["UNCHANGED_BODY", "UNIGNORABLE", "Flow", "Value"]
+__all__ = ["UNCHANGED_BODY", "Flow", "Value"]
 
-UNIGNORABLE: Final = frozenset({"jwt-validate", "throw", "operation-switch"})
-"""The steps that say who may pass."""
 _RESERVED: Final = ("request.", "message.", "client.", "api.", "system.", "plan.", "error.", "session.", "application.")
 _WHOLE_REFERENCE: Final = re.compile(r"\$\(([^()]+)\)")
+_CALLER: Final = frozenset({"client-security", "user-security", "oauth"})
+"""Steps that say who calls, by other means than a JWS."""
 _FORWARDED: Final = re.compile(r"\$\((?:target-url|request\.path|api\.operation\.path)\)")
 
 
@@ -41,16 +41,17 @@ class Value(NamedTuple):
 UNCHANGED_BODY: Final = frozenset({Value("variable", "request.body"), Value("variable", "message.body")})
 
 
-def _holds_demand(value: Any) -> bool:
+def _holds(names: frozenset[str], value: Any) -> bool:
+    """Whether a step of one of the names stands anywhere in the value."""
     if isinstance(value, dict):
-        return not UNIGNORABLE.isdisjoint(value) or any(map(_holds_demand, value.values()))
-    return isinstance(value, list) and any(map(_holds_demand, value))
+        return not names.isdisjoint(value) or any(_holds(names, inner) for inner in value.values())
+    return isinstance(value, list) and any(_holds(names, inner) for inner in value)
 
 
 class Flow:
     """What the steps come to for one operation. After `run`, look at `findings` before anything else."""
 
-    def __init__(self, operation: Operation, ignore: frozenset[str], shapes: dict[Location, Any]) -> None:
+    def __init__(self, operation: Operation, ignore: frozenset[str], shapes: dict[Any, Any]) -> None:
         self.findings: list[Finding] = []
         self.validate: tuple[Location, JwtValidateShape, Value] | None = None
         """The place of the jwt-validate step, what it says, and where its JWS comes from."""
@@ -58,6 +59,10 @@ class Flow:
         """What `jws-jwk` held."""
         self.generate: tuple[Location, JwtGenerateShape, tuple[str, str]] | None = None
         """The place of the jwt-generate step, what it says, and the texts of iss and aud."""
+        self.left_out: dict[str, Location] = {}
+        """Keys of the jwt-validate step that are ignored, with their places."""
+        self.caller: str | None = None
+        """The name of a step that says who calls, or has one in it, and is not followed."""
         self.invoke: Location | None = None
         self.throw: Location | None = None
         self._operation = operation
@@ -84,15 +89,19 @@ class Flow:
         self.findings.append((place, message, remedy))
 
     def _shape[S: Shape](self, kind: type[S], body: Any, place: Location) -> S | None:
-        """The step's shape; every operation that comes by shares it."""
-        if place not in self._shapes:
-            shape, findings = check_shape(kind, body)
+        """The step's shape; every operation that comes by shares it, unless it ignores other keys."""
+        step = str(place[-1])
+        ignored = frozenset(word.removeprefix(f"{step}.") for word in self._ignore if word.startswith(f"{step}."))
+        if (place, ignored) not in self._shapes:
+            kept, told = without_known(step, body, ignored)
+            shape, found = check_shape(kind, kept)
+            told += [with_mapping(step, finding) for finding in found]
             # A KeyLocation stays one below the step's own place.
-            self._shapes[place] = (
+            self._shapes[place, ignored] = (
                 shape,
-                [(type(location)((*place, *location)), message, remedy) for location, message, remedy in findings],
+                [(type(location)((*place, *location)), message, remedy) for location, message, remedy in told],
             )
-        shape, findings = self._shapes[place]
+        shape, findings = self._shapes[place, ignored]
         self.findings += findings
         return shape if isinstance(shape, kind) else None
 
@@ -113,12 +122,15 @@ class Flow:
     def _step(self, name: str, body: Any, place: Location) -> None:
         ignored = name in self._ignore
         if ignored and name not in {"switch", "if", "set-variable"}:
-            if _holds_demand({name: body}):
+            if _holds(UNIGNORABLE, {name: body}):
                 self._find(KeyLocation(place), "says who may pass, and cannot be ignored", "take it from ignore")
+            self._left_out_caller(name, body)
             return
         if self.invoke is not None and not ignored:
             message = "comes after invoke, and the gate passes the upstream's response on as it is"
-            self._find(KeyLocation(place), message, f"remove it, or say x-jwsgate: {{ignore: [{name}]}}")
+            mapped = f"remove it, or say x-jwsgate: {{ignore: [{name}]}}"
+            remedy = "move it before invoke" if name in UNIGNORABLE else mapped
+            self._find(KeyLocation(place), message, remedy)
         if name in self._steps:
             self._steps[name](body, place)
         else:
@@ -133,9 +145,9 @@ class Flow:
         shape = self._shape(OperationSwitchShape, body, place)
         if shape is None:
             return
-        cases = self._shapes.get((*place, "cases"))
+        cases = self._shapes.get((place, "cases"))
         if cases is None:
-            cases = self._shapes[*place, "cases"] = {}
+            cases = self._shapes[place, "cases"] = {}
             for index, case in enumerate(shape.case):
                 for named in case.operations:
                     cases.setdefault(operation_key(named), index)
@@ -148,10 +160,15 @@ class Flow:
         else:
             self.run(shape.otherwise, (*place, "otherwise"))
 
+    def _left_out_caller(self, name: str, body: Any) -> None:
+        if _holds(_CALLER, {name: body}):
+            self.caller = name
+
     def _undecided(self, name: str, body: Any, place: Location) -> None:
         message = "is a condition that only a request decides"
         remedy = "ask for request.verb or api.operation.path"
-        if _holds_demand(body):
+        self._left_out_caller(name, body)
+        if _holds(UNIGNORABLE, body):
             self._find(place, f"{message}, before steps that say who may pass", remedy)
         elif name not in self._ignore:
             self._find(place, message, f"{remedy}, or say x-jwsgate: {{ignore: [{name}]}}")
@@ -222,6 +239,9 @@ class Flow:
             self._find(KeyLocation(place), "is a second one on the way of a request", "keep one jwt-validate")
         if self.generate is not None:
             self._find(KeyLocation(place), "comes after jwt-generate", "keep one of the two for an operation")
+        for key, value in body.items():
+            if f"jwt-validate.{key}" in self._ignore and value:
+                self.left_out[key] = (*place, key)
         self.validate = place, shape, self.value(shape.jwt)
         self.key = None if shape.jws_jwk is None else self.value(shape.jws_jwk)
         if self._may_set(shape.output_claims, (*place, "output-claims")):
@@ -252,12 +272,18 @@ class Flow:
         shape = self._shape(InvokeShape, body, place)
         if shape is None:
             return
-        if not _FORWARDED.search(shape.target_url):
+        if shape.target_url is None:
+            if "invoke.target-url" not in self._ignore:
+                self._find((*place, "target-url"), "is missing", "add it")
+        elif not _FORWARDED.search(shape.target_url):
             message = "is one address, and the gate forwards to --upstream under the path that came in"
-            remedy = "write $(target-url)$(request.path), or ignore invoke and say x-jwsgate: {forward: true}"
+            remedy = remedy_of("invoke", "target-url", "write $(target-url)$(request.path)")
             self._find((*place, "target-url"), message, remedy)
+        if shape.verb is not None and shape.verb.lower() not in {"keep", self._operation.verb}:
+            message = "is another method than the one that came in, which the gate keeps"
+            self._find((*place, "verb"), message, remedy_of("invoke", "verb", "write keep"))
         self.invoke = place
 
-    def _throw(self, body: Any, place: Location) -> None:
-        self._shape(ThrowShape, body, place)
+    def _throw(self, _body: Any, place: Location) -> None:
+        # Whatever it says: the gate refuses in its own words.
         self.throw = place

@@ -30,9 +30,12 @@ def policy_data(document: Document) -> tuple[Any, Callable[[Location], Location]
 
 def _add(document: Document, policy: TranslatedPolicy, router: Router, references: PolicyReferences) -> list[Problem]:
     findings = list(policy.findings)
-    if not findings and not document.problems:
-        for location, message, remedy in add_routes(policy.data(), router, references, policy.amend):
-            findings.append((policy.origin(location), message, remedy))
+    if not document.problems:
+        for location, message, remedy in add_routes(policy.data(), router, references):
+            # Of routes that are left out for a finding, applications and tests would be told that there are none.
+            of_its_own = location[:1] == ("defaults",) or (location[:1] == ("routes",) and len(location) > 1)
+            if of_its_own or not policy.findings:
+                findings.append((policy.origin(location), message, remedy))
     return [*document.problems, *document.problem_list(findings)]
 
 
@@ -55,16 +58,10 @@ def convert(document: Document, references: PolicyReferences) -> str:
     """An API definition as the text of a policy of our own.
 
     Raises:
-        ProblemsFound: with every problem in it, and what a policy has no words for.
+        ProblemsFound: with every problem in it.
     """
     policy = translate(document.data)
     problems = _add(document, policy, Router(), references)
-    patterns = [
-        (policy.origins["routes", index, "claims", rule], "is a pattern, for which a policy of our own has no words",
-         "list the texts (first|second), or use this document itself as policy")
-        for index, rules in policy.patterns.items() for rule in rules
-    ]  # fmt: skip
-    problems += document.problem_list(patterns)
     if problems:
         raise ProblemsFound(problems)
     origins = [policy.origins["routes", index, "path"] for index in range(len(policy.routes))]

@@ -6,17 +6,17 @@ that a policy is checked for holds here too, and so that it can be written out. 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jwsgate.core.claims import Matching
-from jwsgate.core.policy import Route
+from jwsgate.core.policy import PathPattern, PatternError
 
-from .api_assembly import UNCHANGED_BODY, UNIGNORABLE, Flow
-from .openapi import OpenApi, Operation, mapping, operation_key
-from .openapi_shapes import DocumentExtension, Extension, JwtValidateShape, OperationExtension
-from .patterns import texts_of_pattern
-from .problems import Finding, KeyLocation, Location, Unfit
+from .api_assembly import UNCHANGED_BODY, Flow
+from .api_demands import demands
+from .api_step_keys import ignorable
+from .openapi import OpenApi, Operation, mapping, operation_key, route_path
+from .openapi_shapes import DocumentExtension, Extension, OperationExtension
+from .problems import Finding, KeyLocation, Location
 from .shapes import check_shape
 
 __all__ = ["TranslatedPolicy", "translate"]
@@ -24,16 +24,15 @@ __all__ = ["TranslatedPolicy", "translate"]
 _EXTENSION: Final = "x-jwsgate"
 _CONFIGURATION: Final = frozenset({
     "gateway", "enforced", "phase", "testable", "type", "cors", "properties", "catalogs", "categories",
-    "activity-log", "assembly", "application-authentication",
+    "activity-log", "assembly", "application-authentication", "buffering", "compatibility",
 })  # fmt: skip
 _LISTS: Final = ("applications", "tests")
-_HEADER: Final = re.compile(r"request\.headers\.(.+)")
 
 
 def _raw(shape: Extension, said: Any) -> dict[str, Any]:
     """The demands that an extension says, typed, for a policy of our own."""
     left_out = {
-        "sign", "ignore", "registered_certificate", "prefix", "forward", "respond", "client_certificate",
+        "sign", "ignore", "registered_certificate", "prefix", "forward", "respond", "open", "client_certificate",
         *_LISTS,
     }  # fmt: skip
     data: dict[str, Any] = shape.model_dump(by_alias=True, exclude_unset=True, exclude=left_out)
@@ -52,19 +51,12 @@ class TranslatedPolicy:
     """Its applications and tests, if it has any."""
     origins: dict[Location, Location] = field(default_factory=dict)
     """Where in the definition a part of the data comes from; the longest known start of a location counts."""
-    patterns: dict[int, dict[str, Matching]] = field(default_factory=dict)
-    """Rules of a route that a policy's text has no words for, as fields of its `ClaimRules`."""
     findings: list[Finding] = field(default_factory=list)
 
     def data(self) -> dict[str, Any]:
         """The data of the policy."""
         defaults = {"defaults": self.defaults} if self.defaults else {}
         return {**defaults, "routes": self.routes, **self.lists}
-
-    def amend(self, index: int, route: Route) -> Route:
-        """The route of that number, with the rules that its text has no words for."""
-        rules: dict[str, Any] = dict(self.patterns.get(index, {}))
-        return replace(route, claims=replace(route.claims, **rules))
 
     def origin(self, location: Location) -> Location:
         """The place in the definition of what stands at a location of the data."""
@@ -82,7 +74,8 @@ class _Translator:
         self._openapi = OpenApi(self._data, self.policy.findings)
         self._operations = self._openapi.operations
         self._places: set[Location] = set()
-        self._shapes: dict[Location, Any] = {}
+        self._shapes: dict[Any, Any] = {}
+        self._certificate_demanded = False
 
     def _find(self, place: Location, message: str, remedy: str) -> None:
         self.policy.findings.append((place, message, remedy))
@@ -138,7 +131,7 @@ class _Translator:
             self._find(
                 KeyLocation(("x-ibm-configuration", key)),
                 "is nothing that the gate carries out",
-                f"remove it, or ignore {key}",
+                f"remove it, or if nothing depends on it say x-jwsgate: {{ignore: [{key}]}}",
             )
         assembly = mapping(configuration.get("assembly"))
         for key in assembly.keys() - {"execute"} - ignore:
@@ -169,8 +162,6 @@ class _Translator:
             if said_list := getattr(self._extension, name):
                 self.policy.lists[name] = [each.model_dump(by_alias=True, exclude_unset=True) for each in said_list]
                 self.policy.origins[name,] = (_EXTENSION, name)
-        if "client_id" in self.policy.defaults:
-            self._find((_EXTENSION, "client_id"), "is what securityDefinitions say", "remove it here")
         asked = configuration.get("application-authentication", [])
         place: Location = ("x-ibm-configuration", "application-authentication")
         words = set()
@@ -179,6 +170,7 @@ class _Translator:
                 words.add("certificate" if item in ("certificate", {"certificate": "true"}) else "")
         if words - {"certificate"}:
             self._find(place, "is not known", "write certificate: true")
+        self._certificate_demanded = bool(words)
         if words:
             self.policy.defaults.setdefault("client_certificate", "required")
         for where, extension in self._extensions():
@@ -197,27 +189,32 @@ class _Translator:
         extension = self._extension_at(OperationExtension, said.get(_EXTENSION, {}), where)
         ignore = frozenset(self._extension.ignore or ()) | frozenset(extension.ignore or ())
         for at, each in (((_EXTENSION,), self._extension), (where, extension)):
-            for word in UNIGNORABLE.intersection(each.ignore or ()):
-                self._find((*at, "ignore"), f"names {word}, which says who may pass", "take it out")
-        client_id = self._openapi.client_id(place, said, ignore)
+            for word in each.ignore or ():
+                if not ignorable(word):
+                    self._find((*at, "ignore"), f"names {word}, which cannot be ignored", "take it out")
+        extra = _raw(extension, mapping(said.get(_EXTENSION)))
         flow = Flow(operation, ignore, self._shapes)
         flow.run(steps, ("x-ibm-configuration", "assembly", "execute"))
         self.policy.findings += flow.findings
-        if client_id is None or flow.throw is not None:
+        if flow.throw is not None:
             return False
-        route = {
+        client_id = self._client_id(place, said, extra, ignore)
+        callers = extension.open is not None or self._openapi.is_secured(said) or self._said_client_id(place, extra)
+        route: dict[str, Any] = {
             "name": operation.name or f"{operation.verb} {operation.path}",
-            "path": (self._extension.prefix or "").removesuffix("/") + operation.base + operation.path,
+            "path": (self._extension.prefix or "").removesuffix("/") + operation.base + route_path(operation.path),
             "methods": [operation.verb.upper()],
-            "client_id": client_id[1],
         }
+        origins = {(): where, ("path",): place, ("name",): place, ("methods",): place}
+        fits = self._path_fits(route["path"], place)
+        if extension.open is not None and self._may_be_open(flow, said, where):
+            route["open"] = True
+        elif client_id is not None:
+            route["client_id"] = client_id[1]
+            origins["client_id",] = client_id[0]
         index = len(self.policy.routes)
-        origins = {(): where, ("client_id",): client_id[0], ("path",): place, ("name",): place, ("methods",): place}
-        extra = _raw(extension, mapping(said.get(_EXTENSION)))
-        if "client_id" in extra:
-            self._find((*where, "client_id"), "is what securityDefinitions say", "remove it here")
-        # Of steps that are not understood, what they come to is not worth telling.
-        action = {} if flow.findings else self._action(flow, extension, place, where)
+        # Of steps that are not understood, or that nobody can come by, what they come to is not worth telling.
+        action = {} if flow.findings or not callers else self._action(flow, extension, place, where)
         if flow.generate is not None:
             step, shape, (issuer, audience) = flow.generate
             key = extension.sign or self._extension.sign
@@ -232,16 +229,73 @@ class _Translator:
             origins["sign",] = step
             origins["sign", "key"] = (*(where if extension.sign else (_EXTENSION,)), "sign", "key")
         elif flow.validate is not None:
-            origins["jws",] = (*flow.validate[0], "jwt")
-            extra |= self._demands(flow, extra, index, extension)
-        self.policy.routes.append(route | extra | action)
-        self.policy.origins |= {("routes", index, *key): value for key, value in origins.items()}
+            if "jwt" not in flow.left_out:
+                origins["jws",] = (*flow.validate[0], "jwt")
+            registered = extension.registered_certificate or self._extension.registered_certificate
+            demanded, found = demands(flow, extra, self.policy.defaults, ignore, registered)
+            extra |= demanded
+            self.policy.findings += found
+        if fits:
+            self.policy.routes.append(route | extra | action)
+            self.policy.origins |= {("routes", index, *key): value for key, value in origins.items()}
+        return fits
+
+    def _said_client_id(self, place: Location, extra: dict[str, Any]) -> list[Location]:
+        """Where x-jwsgate says where the client ID is."""
+        said = ((*place, _EXTENSION), extra), ((_EXTENSION,), self.policy.defaults)
+        return [(*at, "client_id") for at, data in said if "client_id" in data]
+
+    def _client_id(
+        self, place: Location, said: dict[str, Any], extra: dict[str, Any], ignore: frozenset[str]
+    ) -> tuple[Location, Any] | None:
+        """Where the document says that the client ID is, and what; None where only x-jwsgate says so, or nobody."""
+        elsewhere = self._said_client_id(place, extra)
+        if self._openapi.is_secured(said):
+            found = self._openapi.client_id(place, said, ignore, elsewhere=bool(elsewhere))
+            for at in elsewhere if found is not None else ():
+                self._find(at, "is what securityDefinitions say", "remove it here")
+            return found
+        if not elsewhere and "open" not in mapping(said.get(_EXTENSION)):
+            message = "is without security, so that everybody may call it"
+            remedy = (
+                "say x-jwsgate at the operation: {open: true} to let everybody pass, or {client_id: {header: …}} to "
+                "demand a client ID"
+            )
+            self._find((*place, "security") if "security" in said else place, message, remedy)
+        return None
+
+    def _path_fits(self, path: str, place: Location) -> bool:
+        """Whether a path can be a route's."""
+        try:
+            PathPattern.parse(path)
+        except PatternError as error:
+            remedy = "write it like /orders/{id}, with {+name}, {*name} or * at its end alone"
+            self._find(KeyLocation(place[:2]), str(error), remedy)
+            return False
         return True
+
+    def _may_be_open(self, flow: Flow, said: dict[str, Any], where: Location) -> bool:
+        """Whether the document demands nothing that would be lost on an open route."""
+        remedy = "remove open, and say client_id: {header: …} to demand a client ID and a JWS"
+        found = []
+        if self._openapi.is_secured(said):
+            found.append(("lets everybody pass where security asks for a client ID", "remove it here"))
+        for step in (flow.validate, flow.generate):
+            if step is not None:
+                found.append((f"opens an operation that comes to {step[0][-1]}", remedy))
+        if flow.caller is not None:
+            found.append((f"opens an operation that comes to {flow.caller}, which says who calls", remedy))
+        if self._certificate_demanded:
+            found.append(("contradicts application-authentication", "remove one of the two"))
+        for message, instead in found:
+            self._find((*where, "open"), message, instead)
+        return not found
 
     def _action(self, flow: Flow, extension: OperationExtension, place: Location, where: Location) -> dict[str, Any]:
         """What becomes of a request that has come through."""
         body = flow.value("message.body").kind
         mapped = extension.forward is not None or extension.respond is not None
+        forward = extension.forward or self._extension.forward
         if flow.generate is not None:
             if mapped:
                 self._find(where, "forwards or responds where a jwt-generate step signs", "keep one of the two")
@@ -252,13 +306,13 @@ class _Translator:
             return {}
         if extension.sign is not None:
             self._find((*where, "sign"), "has no jwt-generate step that would sign", "remove it here")
-        if flow.validate is None and not mapped:
+        if flow.validate is None and not (mapped or forward or extension.open):
             message = "comes to no jwt-validate, and the gate lets nothing pass without a JWS"
             remedy = "add the step, or say x-jwsgate: {forward: true} to demand the JWS in the header jwt"
             self._find(KeyLocation(place), message, remedy)
         if extension.respond is not None:
             return {"respond": "claims"}
-        if extension.forward is not None:
+        if forward:
             return {"forward": True}
         if flow.invoke is not None and flow.value("message.body") in UNCHANGED_BODY:
             return {"forward": True}
@@ -268,65 +322,6 @@ class _Translator:
         remedy = "say x-jwsgate: {forward: true} or {respond: claims} at the operation"
         self._find(KeyLocation(place), message, remedy)
         return {}
-
-    def _demands(self, flow: Flow, extra: dict[str, Any], index: int, extension: Extension) -> dict[str, Any]:
-        """What a jwt-validate step demands, beside what the operation's extension says."""
-        if flow.validate is None:
-            return {}
-        step, shape, source = flow.validate
-        header = _HEADER.fullmatch(source.text)
-        if source.kind != "variable" or header is None:
-            message = f"names {shape.jwt}, which is not one header of the request"
-            self._find((*step, "jwt"), message, "write request.headers.NAME")
-            return {}
-        jws = dict(mapping(extra.get("jws")))
-        for jws_said, place in ((jws, "at the operation"), (mapping(self.policy.defaults.get("jws")), "at the top")):
-            if jws_said.keys() - {"max_octets"}:
-                message = f"gets its JWS from {shape.jwt}, but x-jwsgate {place} says of jws more than max_octets"
-                self._find((*step, "jwt"), message, "remove one of the two")
-        jws["header"] = header[1]
-        if header[1].lower() == "authorization":
-            jws["scheme"] = "Bearer"
-        self._check_key(flow, step, shape, extension)
-        return {"jws": jws, "claims": self._claims(step, shape, extra, index)}
-
-    def _check_key(self, flow: Flow, step: Location, shape: JwtValidateShape, extension: Extension) -> None:
-        ignore = {*(self._extension.ignore or ()), *(extension.ignore or ())}
-        if shape.jws_crypto is not None and "jws-crypto" not in ignore:
-            message = "names one key for all, and the gate verifies with each application's registered certificate"
-            remedy = "write jws-jwk, or say x-jwsgate: {ignore: [jws-crypto]}"
-            self._find((*step, "jws-crypto"), message, remedy)
-        registered = extension.registered_certificate or self._extension.registered_certificate
-        if flow.key is not None and (
-            registered is None or flow.key != flow.value(registered) or flow.key.kind == "text"
-        ):
-            message = f"names {shape.jws_jwk}, which need not be the registered certificate's key"
-            remedy = f"if it is, say x-jwsgate: {{registered_certificate: {shape.jws_jwk}}}"
-            self._find((*step, "jws-jwk"), message, remedy)
-
-    def _claims(self, step: Location, shape: JwtValidateShape, extra: dict[str, Any], index: int) -> dict[str, Any]:
-        claims = dict(mapping(extra.get("claims")))
-        defaults = mapping(self.policy.defaults.get("claims"))
-        if "required" not in claims and "required" not in defaults:
-            claims["required"] = []  # as in API Connect: exp counts where it is present
-        for rule, key, pattern in (
-            ("issuer", "iss-claim", shape.iss_claim), ("audience", "aud-claim", shape.aud_claim),
-        ):  # fmt: skip
-            if pattern is None:
-                continue
-            if rule in claims or rule in defaults:
-                self._find((*step, key), f"says what x-jwsgate says as {rule}", "remove one of the two")
-            try:
-                texts = texts_of_pattern(pattern)
-            except Unfit as error:
-                self._find((*step, key), str(error), error.remedy)
-                continue
-            if isinstance(texts, Matching):
-                self.policy.patterns.setdefault(index, {})[rule] = texts
-                self.policy.origins["routes", index, "claims", rule] = (*step, key)
-            else:
-                claims[rule] = list(texts)
-        return claims
 
 
 def translate(data: Any) -> TranslatedPolicy:

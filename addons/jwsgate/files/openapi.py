@@ -1,5 +1,6 @@
 """What an OpenAPI 2 or 3 document itself says: its operations, and how each is secured."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +10,7 @@ from .openapi_shapes import SecuritySchemeShape
 from .problems import Finding, KeyLocation, Location, path_text
 from .shapes import check_shape
 
-__all__ = ["OpenApi", "Operation", "mapping", "operation_key"]
+__all__ = ["OpenApi", "Operation", "mapping", "operation_key", "route_path"]
 
 _VERBS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _TOP: Final = frozenset({
@@ -22,6 +23,7 @@ _OPERATION: Final = frozenset({
     "tags", "summary", "description", "externalDocs", "operationId", "consumes", "produces", "parameters",
     "responses", "schemes", "deprecated", "security", "requestBody", "callbacks",
 })  # fmt: skip
+_REST: Final = re.compile(r"\{([+*])[A-Za-z_][A-Za-z0-9_-]*\}|\*")
 _CLIENT_ID: Final = frozenset({"x-ibm-client-id", "client_id"})
 
 
@@ -50,6 +52,19 @@ def operation_key(named: Any) -> tuple[str, ...] | None:
             return None
 
 
+def route_path(path: str) -> str:
+    """A path as a policy has it: at its end `{+name}` and `*` stand for one segment or more, `{*name}` for any number.
+
+    What `{+name}` and `{*name}` mean is from API Connect's "Defining Paths for a REST API". It has no bare `*`, which
+    is read as the narrower of the two.
+    """
+    start, _, last = path.rpartition("/")
+    rest = _REST.fullmatch(last)
+    if rest is None:
+        return path
+    return f"{start}/**" if rest[1] == "*" else f"{start}/{{rest}}/**"
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of the document; `path` without the base path."""
@@ -71,7 +86,7 @@ class Operation:
         }  # fmt: skip
         if self.name is not None:
             values |= {"api.operation.id": self.name, "$operationID()": self.name}
-        if "{" not in self.base + self.path:
+        if not {"{", "*"} & {*self.base, *self.path}:
             values["request.path"] = self.base + self.path
         return values
 
@@ -151,13 +166,17 @@ class OpenApi:
                 names.add(name)
                 self.operations.append(((*place, verb), Operation(verb, path, base, name), operation))
 
-    def client_id(self, place: Location, said: dict[str, Any], ignore: frozenset[str]) -> tuple[Location, Any] | None:
-        """The place of the one security definition that names the client ID, and the source that it says."""
+    def is_secured(self, said: dict[str, Any]) -> bool:
+        """Whether an operation asks for anything at all of whoever calls it."""
+        return bool(said.get("security", self._data.get("security")))
+
+    def client_id(
+        self, place: Location, said: dict[str, Any], ignore: frozenset[str], *, elsewhere: bool
+    ) -> tuple[Location, Any] | None:
+        """The place of the one security definition that names the client ID, and the source that it says; None with a
+        finding, or when none names it and it is said `elsewhere`."""
         where = (*place, "security") if "security" in said else ("security",)
         required = said.get("security", self._data.get("security"))
-        if not required:
-            self._find(place, "is without security", "add security with the client ID, as the gate always demands it")
-            return None
         if not isinstance(required, list) or len(required) > 1 or not isinstance(required[0], dict):
             self._find(where, "is not one requirement", "keep one: the client ID is in one place")
             return None
@@ -180,8 +199,9 @@ class OpenApi:
             elif name not in ignore:
                 message = "is nothing that the gate can check"
                 self._find(here, message, f"remove it from security, or say x-jwsgate: {{ignore: [{name}]}}")
-        if len(sources) != 1:
-            message = "does not ask for the client ID" if not sources else "asks for the client ID twice"
-            self._find(where, message, "name one apiKey in header or query, with x-key-type: client_id")
-            return None
-        return sources[0]
+        if len(sources) > 1:
+            self._find(where, "asks for the client ID twice", "name one apiKey in header or query")
+        elif not sources and not elsewhere:
+            remedy = "name one apiKey with x-key-type: client_id, or say x-jwsgate: {client_id: {header: …}}"
+            self._find(where, "does not ask for the client ID", remedy)
+        return sources[0] if len(sources) == 1 else None

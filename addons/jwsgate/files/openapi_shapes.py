@@ -23,7 +23,6 @@ __all__ = [
     "SecuritySchemeShape",
     "SetVariableShape",
     "SwitchShape",
-    "ThrowShape",
 ]
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -42,9 +41,11 @@ class Extension(DemandsShape):
     sign: SignKeyShape | None = None
     """The key of jwt-generate steps."""
     ignore: OneOrMore | None = None
-    """Steps, and security definitions beside the client ID, that need not be enforced."""
+    """Steps, keys of steps as step.key, and security definitions beside the client ID, that need not be enforced."""
     registered_certificate: _Text | None = None
     """The variable that holds the registered certificate's key."""
+    forward: Literal[True, "true"] | None = None
+    """Send the request upstream, whatever the steps do; an operation's own word goes before that at the top."""
 
 
 class DocumentExtension(Extension):
@@ -61,8 +62,8 @@ class DocumentExtension(Extension):
 class OperationExtension(Extension):
     """`x-jwsgate` of an operation."""
 
-    forward: Literal[True, "true"] | None = None
-    """Send the request upstream, whatever the steps do."""
+    open: Literal[True, "true"] | None = None
+    """Let every request pass, as an operation without security does."""
     respond: Literal["claims"] | None = None
     """Answer the verified claims, whatever the steps do."""
 
@@ -101,9 +102,8 @@ class JwtGenerateShape(_StepShape):
     aud_claim: _Text = Field(alias="aud-claim")
     exp_claim: Annotated[int, Field(ge=1, le=31_536_000)] = Field(3600, alias="exp-claim")
     private_claims: _Text = Field(alias="private-claims")
-    jti_claim: Literal["false", False] = Field(False, alias="jti-claim")
     jws_alg: Algorithm = Field(alias="jws-alg")
-    jws_crypto: _Text = Field(alias="jws-crypto")
+    jws_crypto: _Text | None = Field(None, alias="jws-crypto")
 
 
 class ActionShape(Shape):
@@ -111,7 +111,7 @@ class ActionShape(Shape):
 
     set: _Text | None = None
     value: str | None = None
-    type: Literal["string", "any"] | None = None
+    type: str | None = None
     add: str | None = None
     clear: str | None = None
 
@@ -161,13 +161,5 @@ class IfShape(_StepShape):
 class InvokeShape(_StepShape):
     """Calls the upstream."""
 
-    target_url: _Text = Field(alias="target-url")
-    verb: Literal["keep"] | None = None
-    timeout: str | None = None
-
-
-class ThrowShape(_StepShape):
-    """Refuses."""
-
-    name: str | None = None
-    message: str | None = None
+    target_url: _Text | None = Field(None, alias="target-url")
+    verb: str | None = None

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from jwsgate.core.answers import API_CONNECT, Reply
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.certificates import CertificateError, load_private_key
-from jwsgate.core.claims import ClaimRules
 from jwsgate.core.client_certificate import CertificateHeader, ClientCertificate
 from jwsgate.core.packed import Names
 from jwsgate.core.policy import (
@@ -31,13 +30,13 @@ from jwsgate.core.upstream import Upstream
 
 from .documents import Document
 from .policy_applications import Narrower
+from .policy_claims import claim_rules
 from .policy_parts import ErrorsShape, UpstreamShape, cors_of, reply_table_of, upstream_of
 from .policy_shapes import (
     CERTIFICATE_REQUIRED,
     NO_CERTIFICATE,
     ApplicationShape,
     BindShape,
-    ClaimsShape,
     ClientCertificateShape,
     DemandsShape,
     JwsShape,
@@ -141,24 +140,6 @@ def _bindings(shape: BindShape | None) -> Bindings | None:
     if shape.body is not None:
         body = BodyDigest(shape.body.claim, shape.body.algorithm, shape.body.encoding)
     return Bindings(shape.method, shape.path, shape.url, shape.base_url or "", body)
-
-
-def _claim_rules(route: ClaimsShape | None, defaults: ClaimsShape | None) -> ClaimRules:
-    said: dict[str, Any] = {}
-    for shape in (defaults, route):
-        if shape is not None:
-            said |= {name: getattr(shape, name) for name in shape.model_fields_set}
-    rules = ClaimsShape(**said)
-    return ClaimRules(
-        required=tuple(rules.required),
-        leeway=rules.leeway,
-        max_lifetime=rules.max_lifetime,
-        issuer=tuple(rules.issuer or ()),
-        audience=tuple(rules.audience or ()),
-        subject=tuple(rules.subject or ()),
-        client_id_claim=rules.client_id_claim,
-        typ=tuple(rules.typ or ()),
-    )
 
 
 def _client_certificate(shape: ClientCertificateShape | None) -> ClientCertificate | None:
@@ -297,6 +278,8 @@ class _Builder:
         except PatternError as error:
             self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
             return None
+        claims, found = claim_rules(shape.claims, defaults.claims, place)
+        self.findings += found
         cors = shape.cors or defaults.cors
         algorithms = shape.algorithms or defaults.algorithms
         attached = not jws.detached
@@ -309,7 +292,7 @@ class _Builder:
             jws=jws_source,
             max_jws_octets=jws.max_octets,
             algorithms=frozenset(algorithms) if algorithms else None,
-            claims=_claim_rules(shape.claims, defaults.claims),
+            claims=claims,
             bindings=_bindings(_merged(BindShape, defaults.bind, shape.bind)) if attached else None,
             single_use=bool(single_use) and attached,
             detached=jws.detached,
@@ -367,14 +350,8 @@ def _errors(data: Any) -> Mapping[Reason, Reply] | None:
     return None if shape is None else reply_table_of(shape)
 
 
-def _as_it_is(_index: int, route: Route) -> Route:
-    return route
-
-
-def add_routes(
-    data: Any, router: Router, references: PolicyReferences, amend: Callable[[int, Route], Route] = _as_it_is
-) -> list[Finding]:
-    """Add the routes of a policy's data to the router, each as `amend` makes it of its number and itself."""
+def add_routes(data: Any, router: Router, references: PolicyReferences) -> list[Finding]:
+    """Add the routes of a policy's data to the router."""
     defaults, shapes, applications, findings = _readable(data)
     errors = _errors(data)
     if errors is not None and router.errors is API_CONNECT:
@@ -387,9 +364,9 @@ def add_routes(
         route = builder.route(route_shape, place)
         if route is None:
             continue
-        routes.append(amend(index, route))
+        routes.append(route)
         try:
-            router.add(narrower.narrowed(routes[-1]))
+            router.add(narrower.narrowed(route))
         except RouteConflict as error:
             message = f"matches the same requests as route {error.other}"
             builder.findings.append(((*place, "path"), message, "give them different methods"))

@@ -113,8 +113,8 @@ class JwsShape(SourceShape):
         return self
 
 
-class ClaimsShape(Shape):
-    """What the claims must say. Times are whole seconds."""
+class ListedClaimsShape(Shape):
+    """What the claims must say, where one can tell of two of these which is stricter. Times are whole seconds."""
 
     required: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["exp"])
     """Claims that must be there."""
@@ -132,6 +132,22 @@ class ClaimsShape(Shape):
     """Claim that must equal the client ID of the request."""
     typ: OneOrMore | None = None
     """Accepted values of the header parameter typ."""
+
+
+class ClaimsShape(ListedClaimsShape):
+    """What the claims must say. Times are whole seconds."""
+
+    issuer_pattern: Annotated[str, Field(min_length=1)] | None = None
+    """In place of issuer: a pattern (RE2) that the whole of iss must match, printable ASCII only."""
+    audience_pattern: Annotated[str, Field(min_length=1)] | None = None
+    """In place of audience: a pattern (RE2) that the whole of aud, or of one of its values, must match."""
+
+    @model_validator(mode="after")
+    def _values_or_pattern(self) -> "ClaimsShape":
+        for name in ("issuer", "audience"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_pattern") is not None:
+                raise Unfit(f"says {name} and {name}_pattern", "keep one")
+        return self
 
 
 class BodyDigestShape(Shape):
@@ -338,7 +354,7 @@ class ApplicationShape(Shape):
     """Names of the routes that they may call; every other answers 403."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] | None = None
     """Algorithms, out of those that the routes allow."""
-    claims: ClaimsShape | None = None
+    claims: ListedClaimsShape | None = None
     """Rules on claims besides those of the routes, or stricter."""
     jws: LimitsShape | None = None
     """A lower limit for the JWS."""
