@@ -1,4 +1,4 @@
-"""Thirty typical mistakes in a policy of two routes, each with all that its author is told: place, problem, remedy."""
+"""Typical mistakes in a policy of two routes, each with all that its author is told: place, problem, remedy."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ ALL_ALGORITHMS = "'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256',
 COLON = "write key: value, with a colon and a blank, here or in the line before"
 LIKE = "write it like /orders/{id} or /orders/**"
 LIST = "write a list, one - a line"
+
+ROUTE_KEYS = (
+    "client_id, jws, algorithms, claims, bind, single_use, certificates, max_body_octets, audit_failure, "
+    "client_certificate, cors, mode, upstream, path, name, methods, websocket, open, forward, respond, sign"
+)
 
 # What of the policy is replaced, by what, and what is told then, but for the name of the file.
 MISTAKES = [
@@ -74,6 +79,19 @@ MISTAKES = [
     ("methods:", "method:", "7:5: routes[0].method: is not a known key (did you mean methods?)"),
     (ALGORITHMS, "    claims: {iss: tvo}\n", "8:14: routes[0].claims.iss: is not a known key (did you mean issuer?)"),
     (ALGORITHMS, "    max_lifetime: 60\n", "8:5: routes[0].max_lifetime: is not a known key (put it under claims)"),
+    (ALGORITHMS, "    scopes: [read]\n", f"8:5: routes[0].scopes: is not a known key (known here: {ROUTE_KEYS})"),
+    (ALGORITHMS, "    auth: none\n", f"8:5: routes[0].auth: is not a known key (known here: {ROUTE_KEYS})"),
+    (ALGORITHMS, "    opne: true\n", f"8:5: routes[0].opne: is not a known key (known here: {ROUTE_KEYS})"),
+    (
+        ALGORITHMS,
+        "    errors: {profile: rfc}\n",
+        "8:5: routes[0].errors: is not a known key (put it at the top of the file)",
+    ),
+    (
+        OPEN,
+        "    open: true\napplications:\n  - {name: billing, client_id: a, algorithms: [RS256]}\n",
+        "12:6: applications[0].name: is not a known key (did you mean application?)",
+    ),
     # Paths
     ("path: /health", "path: health", f"9:11: routes[1].path: does not begin with a slash ({LIKE})"),
     (
@@ -170,10 +188,9 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_policy_is_good(files: tuple[Path, Path]) -> None:
-    """Before anything is replaced; and there are thirty."""
+    """Before anything is replaced."""
     files[1].write_text(POLICY)
     assert len(load_snapshot(files[0], [files[1]], time.time()).router) == 2
-    assert len(MISTAKES) >= 30
 
 
 @pytest.mark.parametrize(("old", "new", "told"), MISTAKES, ids=[told.partition(" (")[0] for _, _, told in MISTAKES])

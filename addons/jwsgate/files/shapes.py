@@ -4,11 +4,11 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 """
 
 import difflib
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from .problems import Finding, KeyLocation, Location, Unfit
+from .problems import Finding, KeyLocation, Location, Unfit, path_text
 
 __all__ = [
     "HEADER_NAME",
@@ -75,20 +75,43 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+_MEANT: Final = {
+    "app": "application", "iss": "issuer", "jwt": "jws", "lifetime": "max_lifetime", "name": "application",
+    "title": "application", "token": "jws", "ttl": "max_lifetime", "url": "path",
+}  # fmt: skip
+"""What others call a key, where the key is known and its other name is not."""
+_NEVER_MEANT: Final = frozenset({"audit_failure", "forward", "ignore", "mode", "open", "unencoded"})
+"""Keys that let more pass: whoever wants one has to know its name, and need not be led there by another word."""
+
+
+def _meant(said: str, names: list[str]) -> str:
+    """The key that was most likely meant; empty if none is near enough to be sure of it."""
+    if (other := _MEANT.get(said, "")) in names:
+        return other
+    likely = [name for name in names if name not in _NEVER_MEANT and said[:1].lower() == name[:1]]
+    # The first letter is seldom the wrong one, and without it short words have much in common: auth and path.
+    near = difflib.get_close_matches(said.lower(), likely, n=1, cutoff=0.65)
+    return next((name for name in likely if said and name.startswith(said)), "".join(near))
+
+
 def _nearest(model: type[BaseModel], location: Location) -> str:
     owner = _model_at(model, location[:-1])
     if owner is None:
         return "remove it"
     names, said = _names(owner), str(location[-1])
-    close = [name for name in names if said and name.startswith(said)]
-    close = close or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
-    above = [
+    if meant := _meant(said, names):
+        return f"did you mean {meant}?"
+    beneath = [
         name for name, field in owner.model_fields.items()
         if any(said in inner.model_fields for inner in _models_in(field.annotation))
     ]  # fmt: skip
-    return f"put it under {' or '.join(above)}" if above else f"known here: {', '.join(names)}"
+    if beneath:
+        return f"put it under {' or '.join(beneath)}"
+    for length in range(len(location) - 2, -1, -1):
+        above = _model_at(model, location[:length])
+        if above is not None and said in _names(above) and said not in _NEVER_MEANT:
+            return f"put it under {path_text(location[:length])}" if length else "put it at the top of the file"
+    return f"known here: {', '.join(names)}"
 
 
 def _example(model: type[BaseModel], location: Location) -> str:
