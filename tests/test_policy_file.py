@@ -692,7 +692,7 @@ MISTAKES = [
         id="template-of-rfc-6570",
     ),
     pytest.param(
-        one_route(path="/:id/a?b=c"),
+        one_route(path="/v1/a?b=c"),
         ("routes[0].path", "has the segment 'a?b=c', which is neither plain text nor one {template}", None),
         id="query-in-path",
     ),

@@ -27,6 +27,7 @@ METHODS, ALGORITHMS, OPEN = "    methods: [GET, PUT]\n", "    algorithms: [RS256
 ALL_ALGORITHMS = "'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512' or 'EdDSA'"
 COLON = "write key: value, with a colon and a blank, here or in the line before"
 LIKE = "write it like /orders/{id} or /orders/**"
+NO_NAME = "no route can name it: write a {template} in its place, or end the path with /** before it"
 LIST = "write a list, one - a line"
 
 ROUTE_KEYS = (
@@ -104,6 +105,44 @@ MISTAKES = [
         "/orders/{id}",
         "/orders/<id>",
         f"6:11: routes[0].path: has the segment '<id>', which is neither plain text nor one {{template}} ({LIKE})",
+    ),
+    (
+        "/orders/{id}",
+        "/orders/:id",
+        "6:11: routes[0].path: has the segment :id, which would be matched as it stands (write /orders/{id})",
+    ),
+    (
+        "/orders/{id}",
+        "/a/{id}/b/{id}",
+        "6:11: routes[0].path: has the template {id} twice (give each a name of its own)",
+    ),
+    (
+        "/orders/{id}",
+        "/my orders/{id}",
+        "6:11: routes[0].path: has the segment 'my orders', which is neither plain text nor one {template} "
+        f"({NO_NAME})",
+    ),
+    (
+        "/orders/{id}",
+        "/my%20orders/{id}",
+        f"6:11: routes[0].path: has the segment my%20orders, which upstreams read in more than one way ({NO_NAME})",
+    ),
+    (
+        "/orders/{id}",
+        "/a%3Ab/{id}",
+        "6:11: routes[0].path: has the segment a%3Ab, which upstreams read in more than one way (write /a:b/{id})",
+    ),
+    (
+        "/orders/{id}",
+        "/bücher/{id}",
+        "6:11: routes[0].path: has the segment 'bücher', which is neither plain text nor one {template} "
+        "(write /b%C3%BCcher/{id})",
+    ),
+    (
+        "/orders/{id}",
+        "/b%c3%bccher/{id}",
+        "6:11: routes[0].path: has the segment 'b%c3%bccher', which is neither plain text nor one {template} "
+        "(write /b%C3%BCcher/{id})",
     ),
     (
         "/orders/{id}",
@@ -197,6 +236,6 @@ def test_the_policy_is_good(files: tuple[Path, Path]) -> None:
 def test_typical_mistake(files: tuple[Path, Path], old: str, new: str, told: str) -> None:
     """One mistake, one line: where it is, what is wrong, and what to do."""
     assert POLICY.count(old) == 1
-    files[1].write_text(POLICY.replace(old, new))
+    files[1].write_text(POLICY.replace(old, new), encoding="utf-8")
     (problem,) = problems_in(lambda: load_snapshot(files[0], [files[1]], time.time()))
     assert str(problem) == f"{files[1]}:{told}"

@@ -295,7 +295,7 @@ class _Builder:
         try:
             pattern = PathPattern.parse(shape.path)
         except PatternError as error:
-            self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
+            self.findings.append(((*place, "path"), str(error), error.remedy))
             return None
         cors = shape.cors or defaults.cors
         algorithms = shape.algorithms or defaults.algorithms
