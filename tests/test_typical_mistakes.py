@@ -193,7 +193,89 @@ MISTAKES = [
         "    certificates: {ca_file: ca.pem}\n",
         "8:29: routes[0].certificates.ca_file: names 'ca.pem', which does not exist (check the path)",
     ),
+    (
+        "[GET, PUT]",
+        "[ALL]",
+        "7:15: routes[0].methods[0]: is no method: ALL is nothing that a client sends "
+        "(leave methods out: then all are meant)",
+    ),
+    (
+        "[GET, PUT]",
+        '["*"]',
+        "7:15: routes[0].methods[0]: is no method: * is nothing that a client sends "
+        "(leave methods out: then all are meant)",
+    ),
+    ("3600", "3_00", "4:19: defaults.claims.max_lifetime: is not a whole number (write digits only)"),
+    ("3600", "0300", "4:19: defaults.claims.max_lifetime: is not a whole number (write digits only)"),
+    ("3600", "300.0", "4:19: defaults.claims.max_lifetime: is not a whole number (write digits only)"),
+    (
+        ALGORITHMS,
+        '    jws: {header: Authorization, scheme: "Bearer "}\n',
+        "8:42: routes[0].jws.scheme: is not of the right form (write the word alone, such as Bearer)",
+    ),
+    (
+        ALGORITHMS,
+        "    jws: {header: Host}\n",
+        "8:19: routes[0].jws.header: is a header with a meaning of its own (write another header, such as jwt)",
+    ),
+    (
+        ALGORITHMS,
+        "    client_id: {header: Content-Length}\n",
+        "8:25: routes[0].client_id.header: is a header with a meaning of its own (write another header, such as jwt)",
+    ),
+    (
+        ALGORITHMS,
+        "    jws: {header: jwt, also: [{header: Cookie}]}\n",
+        "8:40: routes[0].jws.also[0].header: is a header with a meaning of its own (write cookie: and its name)",
+    ),
+    (
+        ALGORITHMS,
+        '    cors: {origins: ["https://*.example"]}\n',
+        "8:22: routes[0].cors.origins[0]: is compared as text, and no origin has a * in it "
+        "(list each origin, or write * alone for all)",
+    ),
+    (
+        ALGORITHMS,
+        "    bind: {method: POST}\n",
+        "8:20: routes[0].bind.method: is a method, and no name of a claim "
+        "(name the claim that holds the method, such as htm)",
+    ),
+    (
+        ALGORITHMS,
+        "    bind: {path: /orders}\n",
+        "8:18: routes[0].bind.path: is a path, and no name of a claim "
+        "(name the claim that holds the path, such as path)",
+    ),
+    (
+        ALGORITHMS,
+        "    upstream: {claims: {Authorization: sub}}\n",
+        "8:25: routes[0].upstream.claims.Authorization: is a header with a meaning of its own "
+        "(write another name, such as X-Subject)",
+    ),
+    (
+        ALGORITHMS,
+        "    client_certificate: {ca_file: ca.pem}\n",
+        "8:25: routes[0].client_certificate: names a CA, which is not asked of the certificate of a connection "
+        "(write certificates: {ca_file: …} for the registered one, and here required)",
+    ),
     # What does not go together
+    (
+        ALGORITHMS,
+        "    client_id: {header: jwt}\n",
+        "8:16: routes[0].client_id: has client ID and JWS in the same header jwt (give each its own)",
+    ),
+    (
+        ALGORITHMS,
+        "    upstream: {claims: {JWT: sub}}\n",
+        "8:15: routes[0].upstream: writes the header JWT, in which the client sends its JWS "
+        "(write another name, such as X-Subject)",
+    ),
+    (
+        ALGORITHMS,
+        "    upstream: {claims: {X-IBM-Client-ID: azp}}\n",
+        "8:15: routes[0].upstream: writes the header X-IBM-Client-ID, in which the client sends its client ID "
+        "(write another name, such as X-Subject)",
+    ),
     (
         ALGORITHMS,
         "    jws: {header: jwt, query: jwt}\n",

@@ -1,8 +1,7 @@
 """From a policy file to routes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from cryptography import x509
 from pydantic import ValidationError
@@ -41,20 +40,17 @@ from .policy_shapes import (
     ClientCertificateShape,
     DemandsShape,
     JwsShape,
-    PlaceShape,
     PolicyShape,
     RouteShape,
     SignShape,
     SourceShape,
     TrustShape,
 )
+from .policy_sources import check_apart, check_headers, jws_shape, source_of
 from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
 
 __all__ = ["PolicyReferences", "add_routes", "asks_for_ca", "build_routes"]
-
-
-_PLACE_KEYS: Final = frozenset({"header", "query", "cookie"})
 
 
 class PolicyReferences(Protocol):
@@ -81,44 +77,6 @@ class PolicyReferences(Protocol):
     def applications(self) -> Iterable[Names]:
         """The portal's applications."""
         ...
-
-
-def _source(shape: SourceShape, default: str) -> Source:
-    """Raises `Unfit` when the shape names no place for what it says."""
-    others = tuple(_place(place, default) for place in shape.also or ())
-    source = replace(_place(shape, default), others=others)
-    places = [(place.place, place.name.lower()) for place in (source, *others)]
-    if len({*places}) < len(places):
-        raise Unfit("names a place twice", "list each place once")
-    return source
-
-
-def _place(shape: PlaceShape, default: str) -> Source:
-    if shape.query is not None:
-        return Source("query", shape.query)
-    if shape.cookie is not None:
-        return Source("cookie", shape.cookie)
-    if shape.header is None and shape.scheme is not None:
-        raise Unfit("has a scheme but no header", "name the header, such as Authorization")
-    return Source("header", shape.header or default, shape.scheme)
-
-
-def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
-    """What a route says of its JWS, completed from the defaults; raises `Unfit` when the two do not fit."""
-    said: dict[str, Any] = {}
-    for shape in (defaults, route):
-        if shape is not None:
-            new = {name: getattr(shape, name) for name in shape.model_fields_set}
-            if new.keys() & _PLACE_KEYS:
-                # Another place replaces the whole of the former one.
-                said = {name: value for name, value in said.items() if name not in {*_PLACE_KEYS, "scheme", "also"}}
-            said |= new
-    try:
-        return JwsShape(**said)
-    except ValidationError as error:
-        cause = error.errors()[0].get("ctx", {}).get("error")
-        message = f"does not fit the defaults: {cause}"
-        raise Unfit(message, cause.remedy if isinstance(cause, Unfit) else "say all of it here") from None
 
 
 def _merged[S: BindShape | TrustShape | UpstreamShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
@@ -192,6 +150,14 @@ class _Builder:
     def _find(self, place: Location, error: Unfit) -> None:
         self.findings.append((place, str(error), error.remedy))
 
+    def _said_at(self, shape: RouteShape, place: Location, *keys: str) -> Location:
+        """The place of the first of the keys that a route says itself, or else that its defaults say."""
+        for said, start in ((shape, place), (self._defaults, ("defaults",))):
+            for key in keys:
+                if getattr(said, key) is not None:
+                    return (*start, key)
+        return place
+
     def _action(self, shape: RouteShape, place: Location) -> Action:
         if shape.sign is not None:
             try:
@@ -226,7 +192,9 @@ class _Builder:
             self.findings.append((where, message if shape.mode else f"mode {message}", "say mode: enforce here"))
         return report
 
-    def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
+    def _upstream(
+        self, shape: RouteShape, jws: JwsShape, client_id: Source, jws_source: Source, place: Location
+    ) -> Upstream | None:
         if shape.open and shape.upstream is not None and shape.upstream.model_fields_set - {"strip_jws"}:
             message = "has nobody to tell of on an open route"
             self.findings.append(((*place, "upstream"), message, "leave strip_jws alone"))
@@ -249,7 +217,12 @@ class _Builder:
                 own = shape.upstream is not None and name in shape.upstream.model_fields_set
                 where = (*said, "upstream", name) if own else place
                 self.findings.append((where, message, f"move {name} to the routes that can have it"))
-        return upstream_of(merged)
+        upstream = upstream_of(merged)
+        try:
+            check_headers(upstream, client_id, jws_source)
+        except Unfit as error:
+            self._find(self._said_at(shape, place, "upstream", "jws", "client_id"), error)
+        return upstream
 
     def _check_detached(self, shape: RouteShape, jws: JwsShape, place: Location) -> None:
         """A detached JWS signs the body, so that there are no claims to speak of."""
@@ -277,16 +250,21 @@ class _Builder:
         trust = self._trust(shape, place)
         defaults = self._defaults
         try:
-            jws = _jws_shape(shape.jws, defaults.jws)
-            jws_source = _source(jws, "jwt")
+            jws = jws_shape(shape.jws, defaults.jws)
+            jws_source = source_of(jws, "jwt")
         except Unfit as error:
             self._find((*place, "jws"), error)
             return None
         try:
-            client_id = _source(shape.client_id or defaults.client_id or SourceShape(), "X-IBM-Client-Id")
+            client_id = source_of(shape.client_id or defaults.client_id or SourceShape(), "X-IBM-Client-Id")
         except Unfit as error:
             self._find((*place, "client_id"), error)
             return None
+        if not (shape.open or shape.sign):
+            try:
+                check_apart(client_id, jws_source)
+            except Unfit as error:
+                self._find(self._said_at(shape, place, "client_id", "jws"), error)
         self._check_detached(shape, jws, place)
         if shape.sign is not None:
             for name in ("bind", "single_use", "claims", "jws"):
@@ -322,7 +300,7 @@ class _Builder:
             open=bool(shape.open),
             cors=None if cors is None else cors_of(cors, (client_id, jws_source)),
             errors=self._errors,
-            upstream=self._upstream(shape, jws, place),
+            upstream=self._upstream(shape, jws, client_id, jws_source, place),
             report=self._report(shape, place),
             action=action,
         )

@@ -4,16 +4,19 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 """
 
 import difflib
+import re
 from typing import Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
 from .problems import Finding, KeyLocation, Location, Unfit, path_text
 
 __all__ = [
+    "DIGITS",
     "HEADER_NAME",
     "LISTED_HEADER_NAME",
     "METHOD",
+    "SCHEME",
     "URL",
     "Algorithm",
     "Shape",
@@ -26,10 +29,23 @@ __all__ = [
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
 LISTED_HEADER_NAME = r"^[A-Za-z0-9!#$%&'+\-.^_`|~]+$"
 METHOD = r"^[A-Z]+$"
+SCHEME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
 URL = r"^https?://[^/?#@\s]+$"
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # spelled out for mypy and the schema; a test holds it equal to algorithms.ALGORITHMS
+_DIGITS: Final = re.compile("-?(0|[1-9][0-9]*)")
+
+
+def _digits(value: Any) -> Any:
+    # pydantic also takes 3_00, 300.0 and 0300, each of which somebody may read as another number.
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise Unfit("is not a whole number", "write digits only")
+    return value
+
+
+DIGITS: Final = BeforeValidator(_digits)
+"""Stands behind the limits of a whole number."""
 
 
 class Shape(BaseModel):
@@ -140,6 +156,7 @@ _EXPECTED = {
 
 _FORMS = {
     HEADER_NAME: "write a name without blanks and colons, such as X-IBM-Client-Id",
+    SCHEME: "write the word alone, such as Bearer",
     METHOD: "write it in capitals, such as GET",
     LISTED_HEADER_NAME: "write a name without blanks, colons and *, such as X-Request-Id",
     URL: "write it without a path, such as https://api.example",
