@@ -154,6 +154,12 @@ MISTAKES = [
         "path: /orders/{number}\n    methods: [GET]",
         "9:11: routes[1].path: matches the same requests as route /orders/{id} (give them different methods)",
     ),
+    (
+        "/orders/{id}\n    methods: [GET, PUT]\n    algorithms: [RS256]\n  - path",
+        "/orders/{id}\n    name: a\n  - name: a\n    path",
+        "8:11: routes[1].name: is the name of routes[0] too, so that logs and metrics mix the two "
+        "(give each its own, or none: then its path is its name)",
+    ),
     # Values
     ("[GET, PUT]", "GET", f"7:14: routes[0].methods: is not a list ({LIST})"),
     ("[GET, PUT]", "[get]", "7:15: routes[0].methods[0]: is not of the right form (write it in capitals, such as GET)"),
@@ -177,6 +183,18 @@ MISTAKES = [
         "    claims: {issuer: {env: NOT_SET_ANYWHERE}}\n",
         "8:22: routes[0].claims.issuer: takes the variable 'NOT_SET_ANYWHERE', which is not set "
         "(set it, or write the value here)",
+    ),
+    (
+        "3600",
+        "${LIFETIME}",
+        "4:19: defaults.claims.max_lifetime: has the placeholder ${LIFETIME}, which nobody fills in "
+        "(write {env: LIFETIME} in place of the whole value)",
+    ),
+    (
+        ALGORITHMS,
+        "    claims: {issuer: 'https://${HOST}'}\n",
+        "8:22: routes[0].claims.issuer: has the placeholder ${HOST}, which nobody fills in "
+        "(write {env: HOST} in place of the whole value)",
     ),
     (
         ALGORITHMS,

@@ -1,6 +1,6 @@
 """From a policy file to routes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -331,11 +331,23 @@ def _readable(data: Any) -> tuple[DemandsShape, _Numbered[RouteShape], _Numbered
     return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), applications, findings
 
 
-def _names(data: Any) -> set[str]:
-    """The names of all routes, broken ones too."""
+def _mappings(data: Any) -> list[tuple[int, dict[str, Any]]]:
+    """All routes with their numbers, broken ones too."""
     routes = data.get("routes") if isinstance(data, dict) else ()
-    each = [route for route in routes if isinstance(route, dict)] if isinstance(routes, list) else []
-    return {name for route in each if isinstance(name := route.get("name", route.get("path")), str)}
+    return [pair for pair in enumerate(routes) if isinstance(pair[1], dict)] if isinstance(routes, list) else []
+
+
+def _names(data: Any) -> set[str]:
+    """The names of all routes."""
+    return {name for _, route in _mappings(data) if isinstance(name := route.get("name", route.get("path")), str)}
+
+
+def _names_given_twice(data: Any) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for number, route in _mappings(data):
+        if isinstance(name := route.get("name"), str) and first.setdefault(name, number) != number:
+            message = f"is the name of routes[{first[name]}] too, so that logs and metrics mix the two"
+            yield ("routes", number, "name"), message, "give each its own, or none: then its path is its name"
 
 
 def _errors(data: Any) -> Mapping[Reason, Reply] | None:
@@ -377,4 +389,5 @@ def add_routes(
 
 def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     """Add the routes of one policy to the router; every problem in it is returned."""
-    return [*document.problems, *document.problem_list(add_routes(document.data, router, references))]
+    findings = [*add_routes(document.data, router, references), *_names_given_twice(document.data)]
+    return [*document.problems, *document.problem_list(findings)]
