@@ -183,6 +183,90 @@ def test_policies_are_linted(tmp_path: Path) -> None:
     assert "1 errors, 1 warnings" in result.output
 
 
+DOUBTFUL: list[Any] = [
+    pytest.param(
+        "methods: [GTE]", "method-unregistered", "3:15", "is no registered method (did you mean GET?)", id="method"
+    ),
+    pytest.param(
+        "methods: [PURGE, PUT]",
+        "method-unregistered",
+        "3:15",
+        "is no registered method (correct it, if clients do not send it just so)",
+        id="method-of-caches",
+    ),
+    pytest.param(
+        "jws: {header: authorization}",
+        "scheme-missing",
+        "3:19",
+        "is taken whole, with any Bearer that stands before the value (add scheme: Bearer)",
+        id="jws-without-scheme",
+    ),
+    pytest.param(
+        "client_id: {query: a, also: [{header: Authorization}]}",
+        "scheme-missing",
+        "3:43",
+        "is taken whole, with any Bearer that stands before the value (add scheme: Bearer)",
+        id="client-id-without-scheme",
+    ),
+    pytest.param(
+        "claims: {issuer: 'https://.*'}",
+        "claim-pattern",
+        "3:22",
+        "looks like a pattern, and is compared as the text 'https://.*' (list the values that are meant)",
+        id="issuer-pattern",
+    ),
+    pytest.param(
+        "claims: {audience: [a, ^b]}",
+        "claim-pattern",
+        "3:28",
+        "looks like a pattern, and is compared as the text '^b' (list the values that are meant)",
+        id="audience-pattern",
+    ),
+    pytest.param(
+        "claims: {max_lifetime: 60, leeway: 300}",
+        "leeway-long",
+        "3:40",
+        "forgives 300 seconds, more than the 60 that a JWS may live (say a smaller leeway)",
+        id="leeway",
+    ),
+    pytest.param(
+        "claims: {max_lifetime: 5}\ndefaults: {claims: {leeway: 60}}",
+        "leeway-long",
+        "3:28",
+        "forgives 60 seconds, more than the 5 that a JWS may live (say a smaller leeway)",
+        id="leeway-of-the-defaults",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "rule", "place", "told"), DOUBTFUL)
+def test_what_was_hardly_meant(tmp_path: Path, said: str, rule: str, place: str, told: str) -> None:
+    """A warning, for it can be meant: the place, what it is, and what to write."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"routes:\n  - path: /a\n    {said}\n")
+    (finding,) = lint(None, [policy], time.time(), 1)
+    assert (finding.rule.name, finding.rule.level) == (rule, "warning")
+    assert str(finding.problem).startswith(f"{policy}:{place}: ")
+    assert str(finding.problem).endswith(f": {told}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "methods: [GET, PROPFIND, REPORT]",
+        "jws: {header: Authorization, scheme: DPoP}",
+        "claims: {issuer: 'https://a.example/b?c=d', audience: 'https://[::1]', subject: auth0|a, typ: at+jwt}",
+        "claims: {max_lifetime: 60, leeway: 60}",
+        "claims: {leeway: 60}",
+    ],
+)
+def test_what_may_be_meant(tmp_path: Path, said: str) -> None:
+    """Nothing is told of what is as common."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"routes:\n  - path: /a\n    {said}\n")
+    assert lint(None, [policy], time.time(), 1) == []
+
+
 def test_three_broken_applications_can_be_mended_from_the_messages(tmp_path: Path) -> None:
     """Each message names file, line, column, application and what to do; done in turn, nothing is left."""
     path = tmp_path / "portal.yaml"
