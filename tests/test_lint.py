@@ -180,7 +180,7 @@ def test_policies_are_linted(tmp_path: Path) -> None:
         f"{policy}:3:5: error: routes[0].metods: is not a known key (did you mean methods?) [policy]" in result.output
     )
     result = run("--policy", policy, "--portal", write(tmp_path, app("a", None)))
-    assert "1 errors, 1 warnings" in result.output
+    assert "1 error, 1 warning\n" in result.output
 
 
 DOUBTFUL: list[Any] = [

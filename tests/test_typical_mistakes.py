@@ -76,6 +76,41 @@ MISTAKES = [
         "    claims: &rules {leeway: 5}\n",
         "8:13: routes[0].claims: has an anchor (remove it; aliases are not read)",
     ),
+    (
+        "path: /health",
+        'path: "/health',
+        "9:11: (document): is not YAML: while scanning a quoted scalar, found unexpected end of stream "
+        "(close the quotation marks that begin here)",
+    ),
+    (
+        "path: /orders/{id}",
+        "path: {org}/orders",
+        "6:16: (document): is not YAML: while parsing a block mapping, did not find expected key "
+        "(quote the whole value, which begins with { or [)",
+    ),
+    (
+        "path: /orders/{id}",
+        "path: */orders",
+        "6:12: (document): is not YAML: while scanning an alias, did not find expected alphabetic or numeric character "
+        "(quote the value, which begins with *)",
+    ),
+    (
+        "  - path: /health",
+        "- path: /health",
+        "9:1: (document): is not YAML: while parsing a block mapping, did not find expected key "
+        "(indent this - like that of the other items, each of which needs one)",
+    ),
+    (
+        METHODS,
+        METHODS.replace("    ", "\u00a0   "),
+        "7:1: (document): is not YAML: while parsing a block mapping, did not find expected key "
+        "(write a plain blank in place of U+00A0)",
+    ),
+    (
+        METHODS,
+        METHODS.replace("m", "\u00a0m"),
+        "7:5: routes[0].\\xa0methods: is not a known key (did you mean methods?)",
+    ),
     # Keys
     ("methods:", "method:", "7:5: routes[0].method: is not a known key (did you mean methods?)"),
     (ALGORITHMS, "    claims: {iss: tvo}\n", "8:14: routes[0].claims.iss: is not a known key (did you mean issuer?)"),
@@ -275,6 +310,16 @@ MISTAKES = [
         "    client_certificate: {ca_file: ca.pem}\n",
         "8:25: routes[0].client_certificate: names a CA, which is not asked of the certificate of a connection "
         "(write certificates: {ca_file: …} for the registered one, and here required)",
+    ),
+    (
+        ALGORITHMS,
+        "    upstream: {claims: [sub]}\n",
+        "8:24: routes[0].upstream.claims: is not a mapping (write key: value pairs, such as X-Subject: sub)",
+    ),
+    (
+        "defaults:\n",
+        "errors: {overrides: {jws_expired: 401}}\ndefaults:\n",
+        "1:35: errors.overrides.jws_expired: is not a mapping (write key: value pairs, such as status: …)",
     ),
     # What does not go together
     (

@@ -55,7 +55,9 @@ class UpstreamShape(Shape):
 
     strip_jws: bool = False
     """Take the JWS off what is forwarded."""
-    claims: dict[OwnHeader, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    claims: dict[OwnHeader, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict, examples=[{"X-Subject": "sub"}]
+    )
     """Header: claim. Texts, numbers and truth values; outside printable ASCII, and %, as % and two hex digits."""
     claims_json: OwnHeader | None = None
     """Header for all claims, as base64url of the JSON that was signed."""

@@ -5,7 +5,7 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 
 import difflib
 import re
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
@@ -75,16 +75,18 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    is_own = False
     for step in location:
-        if isinstance(step, int):
+        if isinstance(step, int) or is_own:
+            # Of a list, or of a mapping whose keys are the author's own, the model is that of each value.
+            is_own = False
             continue
-        if step not in model.model_fields:
+        field = model.model_fields.get(step)
+        inner = _models_in(field.annotation) if field is not None else []
+        if field is None or not inner:
             return None
-        inner = _models_in(model.model_fields[step].annotation)
-        if not inner:
-            return None
-        model = inner[0]
-    return model
+        model, is_own = inner[0], get_origin(field.annotation) is dict
+    return None if is_own else model
 
 
 def _names(model: type[BaseModel]) -> list[str]:
@@ -114,7 +116,7 @@ def _nearest(model: type[BaseModel], location: Location) -> str:
     owner = _model_at(model, location[:-1])
     if owner is None:
         return "remove it"
-    names, said = _names(owner), str(location[-1])
+    names, said = _names(owner), str(location[-1]).strip()
     if meant := _meant(said, names):
         return f"did you mean {meant}?"
     beneath = [
@@ -133,10 +135,13 @@ def _nearest(model: type[BaseModel], location: Location) -> str:
 def _example(model: type[BaseModel], location: Location) -> str:
     """A key of the mapping that is asked for, one that must be there if there is any."""
     asked = _model_at(model, location)
-    if asked is None:
-        return ""
-    required = [field.alias or name for name, field in asked.model_fields.items() if field.is_required()]
-    return f", such as {[*required, *_names(asked)][0]}: …"
+    if asked is not None:
+        required = [field.alias or name for name, field in asked.model_fields.items() if field.is_required()]
+        return f", such as {[*required, *_names(asked)][0]}: …"
+    owner = _model_at(model, location[:-1])
+    field = None if owner is None else owner.model_fields.get(str(location[-1]))
+    examples = (field and field.examples) or []
+    return "".join(f", such as {key}: {value}" for example in examples[:1] for key, value in example.items())
 
 
 _EXPECTED = {
@@ -172,7 +177,7 @@ def _location(error: Any) -> Location:
 
 def _of_another_kind(model: type[BaseModel], location: Location, kind: str, value: object) -> tuple[str, str]:
     message, remedy = _EXPECTED[kind]
-    if kind in {"model_type", "model_attributes_type"}:
+    if kind in {"model_type", "model_attributes_type", "dict_type"}:
         remedy += _example(model, location)
     if value is None:
         return "is empty", f"remove the key or {remedy}" if location else remedy
