@@ -78,6 +78,10 @@ class PolicyReferences(Protocol):
         """The portal's applications."""
         ...
 
+    def policy_of(self, route: Route) -> str:
+        """The name of the earlier policy that a route is of; empty for a route of this one."""
+        ...
+
 
 def _merged[S: BindShape | TrustShape | UpstreamShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
     """What the defaults ask for, with the keys that a route says itself in place of theirs."""
@@ -381,7 +385,9 @@ def add_routes(
         try:
             router.add(narrower.narrowed(routes[-1]))
         except RouteConflict as error:
-            message = f"matches the same requests as route {error.other}"
+            others = (each for each in router if each.name == error.other and each.pattern == route.pattern)
+            file = next(filter(None, map(references.policy_of, others)), "")
+            message = f"matches the same requests as route {error.other}{file and f' of {file}'}"
             builder.findings.append(((*place, "path"), message, "give them different methods"))
     router.reported.update(narrower.reported())
     return [*findings, *builder.findings, *narrower.findings(routes, _names(data))]
