@@ -306,6 +306,67 @@ results:
     assert "certificate-missing" in result.output
 
 
+# What is known already
+
+OPEN = """\
+routes:
+  - {path: /health, open: true}
+  - {path: /status, name: status, open: true, methods: [PURGE]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        pytest.param([], 3, id="nothing"),
+        pytest.param(["route-open"], 1, id="rule"),
+        pytest.param(["route-open@/health"], 2, id="rule-of-the-route-by-path"),
+        pytest.param(["route-open@status"], 2, id="rule-of-the-route-by-name"),
+        pytest.param(["route-open@/status"], 3, id="a-path-is-no-name-where-there-is-one"),
+        pytest.param(["route-open", "method-unregistered@status"], 0, id="two"),
+    ],
+)
+def test_warnings_are_left_out(tmp_path: Path, ignored: list[str], left: int) -> None:
+    """What is meant to be so is not told, and does not count."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(OPEN)
+    options = [word for each in ignored for word in ("--ignore", each)]
+    data = json.loads(run("--policy", policy, "--format", "json", *options).output)
+    assert (data["errors"], data["warnings"]) == (0, left)
+    assert run("--policy", policy, *options).exit_code == bool(left)
+
+
+def test_warnings_of_an_application_are_left_out(tmp_path: Path) -> None:
+    """By its name, and no other's."""
+    path = write(tmp_path, app("a", None), app("b", None))
+    result = run("--portal", path, "--ignore", "certificate-missing@a")
+    assert "(b)" in result.output
+    assert "(a)" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("ignored", "told"),
+    [
+        ("route-opened", "'route-opened' is no rule"),
+        ("policy", "policy is an error, which does not go away by being known"),
+        ("route-open@", "name the route or the application behind route-open@"),
+    ],
+)
+def test_what_cannot_be_left_out(tmp_path: Path, ignored: str, told: str) -> None:
+    """A slip in the option, and errors."""
+    result = run("--policy", tmp_path / "policy.yaml", "--ignore", ignored)
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+def test_the_schema_key_of_editors(tmp_path: Path) -> None:
+    """Both kinds of files may say where their schema is."""
+    for name, text in (("policy", "routes: [{path: /a}]"), ("portal", "results: []")):
+        (tmp_path / f"{name}.yaml").write_text(f"$schema: {name}.schema.json\n{text}\n")
+    result = run("--policy", tmp_path / "policy.yaml", "--portal", tmp_path / "portal.yaml")
+    assert (result.exit_code, result.output) == (0, "nothing to mend\n")
+
+
 # Formats and exit codes
 
 

@@ -74,11 +74,12 @@ RULES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """One finding: a problem with its rule, and the application that it is about, if any."""
+    """One finding: a problem with its rule, and the application or the route that it is about, if any."""
 
     rule: Rule
     problem: Problem
     application: str = ""
+    route: str = ""
 
 
 def _with_places(document: Document, told: Sequence[Told]) -> Iterator[LintFinding]:
@@ -237,6 +238,12 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
     return ""
 
 
+def _route_name(data: Any, place: Location) -> str:
+    """The name of the route that a place of a policy's data is in; empty if it is in none."""
+    route = data["routes"][place[1]] if place[0] == "routes" else {}
+    return str(route.get("name", route.get("path", "")))
+
+
 def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]:
     """What is allowed in a policy, and should be known."""
     try:
@@ -244,10 +251,11 @@ def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]
     except ProblemsFound:
         return
     data, place_of = policy_data(document)
-    told = [
-        (rule, (place_of(place), message, remedy)) for rule, (place, message, remedy) in policy_doubts(data, portal)
-    ]
-    yield from _with_places(document, told)
+    doubts = [*policy_doubts(data, portal)]
+    told = [(rule, (place_of(place), message, remedy)) for rule, (place, message, remedy) in doubts]
+    names = {path_text(place_of(place)): _route_name(data, place) for _, (place, _, _) in doubts}
+    for found in _with_places(document, told):
+        yield replace(found, route=names[found.problem.path])
 
 
 def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:

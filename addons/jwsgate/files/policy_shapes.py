@@ -371,3 +371,5 @@ class PolicyShape(Shape):
     """What is demanded of single applications besides; never less than their routes demand."""
     tests: list[CaseShape] = Field(default_factory=list)
     """Example requests and the decisions expected on them, for jwsgate lint --run-tests."""
+    schema_for_editors: str | None = Field(None, alias="$schema")
+    """Where editors find the schema of this file; not read."""
