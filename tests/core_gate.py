@@ -17,7 +17,7 @@ from jwsgate.core.decision import Allowed, Decision, Rejected, Snapshot, decide
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.jws import CompactJws, parse_compact, verify
 from jwsgate.core.packed import Names
-from jwsgate.core.policy import Router
+from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Application, ClientId, Portal
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.files.documents import read_document
@@ -96,6 +96,10 @@ class NoFiles:
     def applications(self) -> Iterable[Names]:
         """None."""
         return ()
+
+    def policy_of(self, route: Route) -> str:
+        """There are no earlier ones."""
+        return ""
 
 
 @functools.cache

@@ -539,12 +539,12 @@ def test_what_lint_and_tests_tell_of_a_definition(tmp_path: Path) -> None:
     path.write_text(json.dumps(definition(VALIDATE, INVOKE, extension=extension)))
     found = {(each.rule.name, each.problem.path) for each in lint(None, [path], time.time(), 1)}
     assert found == {("route-report", "x-jwsgate.mode"), ("application-report", "x-jwsgate.applications[0].mode")}
-    (failed,) = run_policy_tests([path], time.time())
+    (failed,), _ = run_policy_tests([path], time.time())
     assert failed.problem.path == "x-jwsgate.tests[0].expect"
     assert "would_reject jws_missing was decided" in failed.problem.message
     own = tmp_path / "own.yaml"
     own.write_text(convert(read_document(str(path), path.read_bytes()), REFERENCES))
-    assert [each.problem.message for each in run_policy_tests([own], time.time())] == [failed.problem.message]
+    assert [each.problem.message for each in run_policy_tests([own], time.time())[0]] == [failed.problem.message]
 
 
 # Together with the rest

@@ -37,7 +37,7 @@ def test_made_to_fit(tmp_path: Path, algorithm: str) -> None:
         f"made 6 files for the client ID me.1_x; go on with '{folder}'/README.md\n",
     )
     files = ["--portal", f"{folder}/portal.yaml", "--policy", f"{folder}/policy.yaml"]
-    assert jwsgate("lint", *files, "--run-tests").output == "nothing to mend\n"
+    assert jwsgate("lint", *files, "--run-tests").output == "3 tests ran\nnothing to mend\n"
     token = jwsgate("sign", "--key", f"{folder}/client.key", "--cert", f"{folder}/client.crt").output.strip()
     told = jwsgate("explain", *files, "--client-id", "me.1_x", "--path", "/whoami", token)
     assert told.output.startswith("Allowed: Signed by CN=client")

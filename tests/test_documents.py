@@ -367,10 +367,9 @@ def test_refused(text: str, expected: list[Place]) -> None:
         pytest.param("a: *x\n", "write the value out", id="alias"),
         pytest.param("<<: {a: 1}\n", "write the members out", id="merge-key"),
         pytest.param("a: !!int 1\n", "remove it; types come from the schema", id="tag"),
-        pytest.param("[a]: 1\n", "use plain text as key", id="list-as-key"),
+        pytest.param("[a]: 1\n", "use plain text as key, or quote the value that begins with { or [", id="list-as-key"),
         pytest.param("a: 1\n---\n", "keep one document a file", id="second-document"),
         pytest.param("[" * 40, "flatten it", id="depth"),
-        pytest.param("a: [", "mend the syntax here", id="syntax"),
         pytest.param("a: \x01", "remove the control character", id="control-character"),
         pytest.param(b"\xff", "save it as UTF-8", id="not-utf-8"),
     ],
@@ -385,7 +384,7 @@ def test_each_problem_has_its_remedy(text: str | bytes, remedy: str) -> None:
     ("text", "line", "column"),
     [
         pytest.param("a: [1, 2\n", 2, 1, id="open-list"),
-        pytest.param('a: "b\n', 2, 1, id="open-quotation"),
+        pytest.param('a: "b\n', 1, 4, id="open-quotation"),
         pytest.param("a: b: c\n", 1, 5, id="colon-in-value"),
         pytest.param("a:\n\tb: 1\n", 2, 1, id="tab-as-indent"),
         pytest.param("a: 1\n  b: 2\n", 2, 4, id="wrong-indent"),
@@ -400,6 +399,73 @@ def test_syntax_errors_have_their_place(text: str, line: int, column: int) -> No
     (problem,) = document_problems(text)
     assert (line, column, "(document)") == (problem.line, problem.column, problem.path)
     assert problem.message.startswith("is not YAML: ")
+
+
+COLON = "write key: value, with a colon and a blank, here or in the line before"
+QUOTE = "put the whole value in quotation marks that it does not hold itself"
+DASH = "indent this - like that of the other items, each of which needs one"
+BEFORE = "indent it like the line before, which has its value already"
+CLOSE = "close the quotation marks that begin here"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "remedy"),
+    [
+        pytest.param("a: {b}/c\n", 1, 7, "quote the whole value, which begins with { or [", id="template"),
+        pytest.param("a:\n  - b: 1\n- c: 2\n", 3, 1, DASH, id="dash-further-left"),
+        pytest.param("a:\n    b: 1\n  - c: 2\n", 3, 3, DASH, id="first-dash-missing"),
+        pytest.param(
+            "a:\n  b: 1\n c: 2\n", 3, 2, "indent it like the other keys of its mapping", id="key-further-left"
+        ),
+        pytest.param("a:\n - b: 1\n  c: 2\n", 3, 3, "indent it like the other lines of its item", id="item"),
+        pytest.param("- a: 1\n    b: 2\n", 2, 6, BEFORE, id="key-further-right"),
+        pytest.param("a\n  b: 2\n", 2, 4, COLON, id="colon-missing"),
+        pytest.param("a: b: c\n", 1, 5, "quote the value, which holds a colon and a blank", id="colon-in-value"),
+        pytest.param('a: "b" c\n', 1, 8, QUOTE, id="text-after-quotation"),
+        pytest.param("a: 'it's'\n", 1, 8, QUOTE, id="apostrophe"),
+        pytest.param('a: 1\nb: "c\nd: e\n', 2, 4, CLOSE, id="open-to-the-end"),
+        pytest.param('a: 1\nb: "c\nd: "e"\n', 2, 4, CLOSE, id="open-to-the-next-one"),
+        pytest.param("a: '\n---\n", 1, 4, CLOSE, id="open-to-the-next-document"),
+        pytest.param("a: @b\n", 1, 4, "quote the value, which begins with a character of YAML's own", id="at"),
+        pytest.param("a: *\n", 1, 5, "quote the value, which begins with *", id="star"),
+        pytest.param("a: & b\n", 1, 5, "quote the value, which begins with &", id="ampersand"),
+        pytest.param("a: |b\n", 1, 5, "quote the value, which begins with | or >", id="bar"),
+        pytest.param("a: !<b\n", 1, 7, "quote the value, which begins with !", id="exclamation-mark"),
+        pytest.param("a:\n\tb: 1\n", 2, 1, "indent with blanks, not with tabs", id="tab"),
+        pytest.param("a:\n\u00a0 b: 1\n  c: 2\n", 2, 1, "write a plain blank in place of U+00A0", id="indent"),
+        pytest.param("a: 1\nb:\u00a0[c]\nd: 1\n", 2, 3, "write a plain blank in place of U+00A0", id="after-the-colon"),
+        pytest.param("```yaml\na: 1\n```\n", 1, 1, "remove the lines with ``` around the text", id="fence"),
+        pytest.param("a: 1\n}\n", 2, 1, "remove it: no { or [ is open here", id="brace"),
+        pytest.param("a: [b\nc: 1\n", 2, 2, "close the list with ], or quote what holds { or [", id="list"),
+        pytest.param("a: {b: ${C}}\n", 1, 9, "close the mapping with }, or quote what holds { or [", id="mapping"),
+        pytest.param("a: 1\n...\nb: 2\n", 3, 1, "keep one document a file, and end it with the file", id="end"),
+        pytest.param("%YAML 2.0\n---\na\n", 1, 1, "remove the line that begins with %", id="directive"),
+    ],
+)
+def test_syntax_errors_have_their_remedy(text: str, line: int, column: int, remedy: str) -> None:
+    """What most likely went wrong, where it is to be mended."""
+    (problem,) = document_problems(text)
+    assert (line, column, remedy) == (problem.line, problem.column, problem.remedy)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("a: [", "close what { or [ opened, and write a value between any two commas"),
+        ('a: "\\d"\n', "write it in single quotation marks, in which a \\ stands for itself"),
+    ],
+)
+def test_syntax_errors_that_the_parsers_place_differently(text: str, remedy: str) -> None:
+    """The remedy is the same."""
+    (problem,) = document_problems(text)
+    assert remedy == problem.remedy
+
+
+def test_not_json() -> None:
+    """A file whose name says that it is JSON."""
+    with pytest.raises(ProblemsFound) as caught:
+        read_document("file.json", b'{"a": 1,}')
+    assert [problem.remedy for problem in caught.value.problems] == ["correct it, or name the file .yaml if it is YAML"]
 
 
 def test_syntax_error_does_not_hide_earlier_problems() -> None:

@@ -47,7 +47,30 @@ def test_missing_variables(value: str | None, tmp_path: Path, monkeypatch: pytes
 
 
 def test_nothing_else_is_replaced() -> None:
-    """No $NAME in texts, no mapping with more keys, nothing in the examples."""
-    text = b"a: [$HOME, '${HOME}', '%HOME%', {env: HOME, x: y}, env]\ntests: [{headers: {env: HOME}}]\n"
+    """No mapping with more keys, nothing in the examples, and no text."""
+    text = (
+        b"a: ['%HOME%', /a/$count, $1, '{a}', {env: HOME, x: y}, env]\ntests: [{headers: {env: HOME, b: '${HOME}'}}]\n"
+    )
     document = read_document("policy.yaml", text)
     assert filled(document, {"HOME": "/root"}).data == document.data
+
+
+@pytest.mark.parametrize(
+    ("value", "placeholder"),
+    [
+        ("${HOME}", "${HOME}"),
+        ("https://${HOME}/a", "${HOME}"),
+        ("${HOME:-a}", "${HOME:-a}"),
+        ("$HOME", "$HOME"),
+        ("'{{ HOME }}'", "{{ HOME }}"),
+        ("'{{.HOME}}'", "{{.HOME}}"),
+    ],
+)
+def test_placeholders_of_others(value: str, placeholder: str) -> None:
+    """They would be taken for the value itself, which no JWS has."""
+    (problem,) = problems_in(
+        lambda: filled(read_document("policy.yaml", f"a:\n- b\n- {value}\n".encode()), {"HOME": "x"})
+    )
+    assert (problem.line, problem.path) == (3, "a[1]")
+    assert problem.message == f"has the placeholder {placeholder}, which nobody fills in"
+    assert problem.remedy == "write {env: HOME} in place of the whole value"

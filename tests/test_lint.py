@@ -180,7 +180,93 @@ def test_policies_are_linted(tmp_path: Path) -> None:
         f"{policy}:3:5: error: routes[0].metods: is not a known key (did you mean methods?) [policy]" in result.output
     )
     result = run("--policy", policy, "--portal", write(tmp_path, app("a", None)))
-    assert "1 errors, 1 warnings" in result.output
+    assert "1 error, 1 warning\n" in result.output
+
+
+DOUBTFUL: list[Any] = [
+    pytest.param(
+        "methods: [GTE]", "method-unregistered", "3:15", "is no registered method (did you mean GET?)", id="method"
+    ),
+    pytest.param(
+        "methods: [PURGE, PUT]",
+        "method-unregistered",
+        "3:15",
+        "is no registered method (correct it, if clients do not send it just so)",
+        id="method-of-caches",
+    ),
+    pytest.param(
+        "jws: {header: authorization}",
+        "scheme-missing",
+        "3:19",
+        "is taken whole, with any Bearer that stands before the value (add scheme: Bearer)",
+        id="jws-without-scheme",
+    ),
+    pytest.param(
+        "client_id: {query: a, also: [{header: Authorization}]}",
+        "scheme-missing",
+        "3:43",
+        "is taken whole, with any Bearer that stands before the value (add scheme: Bearer)",
+        id="client-id-without-scheme",
+    ),
+    pytest.param(
+        "claims: {issuer: 'https://.*'}",
+        "claim-pattern",
+        "3:22",
+        "looks like a pattern, and is compared as the text 'https://.*' "
+        "(list the values that are meant, or say issuer_pattern)",
+        id="issuer-pattern",
+    ),
+    pytest.param(
+        "claims: {audience: [a, ^b]}",
+        "claim-pattern",
+        "3:28",
+        "looks like a pattern, and is compared as the text '^b' "
+        "(list the values that are meant, or say audience_pattern)",
+        id="audience-pattern",
+    ),
+    pytest.param(
+        "claims: {max_lifetime: 60, leeway: 300}",
+        "leeway-long",
+        "3:40",
+        "forgives 300 seconds, more than the 60 that a JWS may live (say a smaller leeway)",
+        id="leeway",
+    ),
+    pytest.param(
+        "claims: {max_lifetime: 5}\ndefaults: {claims: {leeway: 60}}",
+        "leeway-long",
+        "3:28",
+        "forgives 60 seconds, more than the 5 that a JWS may live (say a smaller leeway)",
+        id="leeway-of-the-defaults",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "rule", "place", "told"), DOUBTFUL)
+def test_what_was_hardly_meant(tmp_path: Path, said: str, rule: str, place: str, told: str) -> None:
+    """A warning, for it can be meant: the place, what it is, and what to write."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"routes:\n  - path: /a\n    {said}\n")
+    (finding,) = lint(None, [policy], time.time(), 1)
+    assert (finding.rule.name, finding.rule.level) == (rule, "warning")
+    assert str(finding.problem).startswith(f"{policy}:{place}: ")
+    assert str(finding.problem).endswith(f": {told}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "methods: [GET, PROPFIND, REPORT]",
+        "jws: {header: Authorization, scheme: DPoP}",
+        "claims: {issuer: 'https://a.example/b?c=d', audience: 'https://[::1]', subject: auth0|a, typ: at+jwt}",
+        "claims: {max_lifetime: 60, leeway: 60}",
+        "claims: {leeway: 60}",
+    ],
+)
+def test_what_may_be_meant(tmp_path: Path, said: str) -> None:
+    """Nothing is told of what is as common."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"routes:\n  - path: /a\n    {said}\n")
+    assert lint(None, [policy], time.time(), 1) == []
 
 
 def test_three_broken_applications_can_be_mended_from_the_messages(tmp_path: Path) -> None:
@@ -220,6 +306,67 @@ results:
     result = run("--portal", path, "--fail-on", "error")
     assert result.exit_code == 0
     assert "certificate-missing" in result.output
+
+
+# What is known already
+
+OPEN = """\
+routes:
+  - {path: /health, open: true}
+  - {path: /status, name: status, open: true, methods: [PURGE]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        pytest.param([], 3, id="nothing"),
+        pytest.param(["route-open"], 1, id="rule"),
+        pytest.param(["route-open@/health"], 2, id="rule-of-the-route-by-path"),
+        pytest.param(["route-open@status"], 2, id="rule-of-the-route-by-name"),
+        pytest.param(["route-open@/status"], 3, id="a-path-is-no-name-where-there-is-one"),
+        pytest.param(["route-open", "method-unregistered@status"], 0, id="two"),
+    ],
+)
+def test_warnings_are_left_out(tmp_path: Path, ignored: list[str], left: int) -> None:
+    """What is meant to be so is not told, and does not count."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(OPEN)
+    options = [word for each in ignored for word in ("--ignore", each)]
+    data = json.loads(run("--policy", policy, "--format", "json", *options).output)
+    assert (data["errors"], data["warnings"]) == (0, left)
+    assert run("--policy", policy, *options).exit_code == bool(left)
+
+
+def test_warnings_of_an_application_are_left_out(tmp_path: Path) -> None:
+    """By its name, and no other's."""
+    path = write(tmp_path, app("a", None), app("b", None))
+    result = run("--portal", path, "--ignore", "certificate-missing@a")
+    assert "(b)" in result.output
+    assert "(a)" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("ignored", "told"),
+    [
+        ("route-opened", "'route-opened' is no rule"),
+        ("policy", "policy is an error, which does not go away by being known"),
+        ("route-open@", "name the route or the application behind route-open@"),
+    ],
+)
+def test_what_cannot_be_left_out(tmp_path: Path, ignored: str, told: str) -> None:
+    """A slip in the option, and errors."""
+    result = run("--policy", tmp_path / "policy.yaml", "--ignore", ignored)
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+def test_the_schema_key_of_editors(tmp_path: Path) -> None:
+    """Both kinds of files may say where their schema is."""
+    for name, text in (("policy", "routes: [{path: /a}]"), ("portal", "results: []")):
+        (tmp_path / f"{name}.yaml").write_text(f"$schema: {name}.schema.json\n{text}\n")
+    result = run("--policy", tmp_path / "policy.yaml", "--portal", tmp_path / "portal.yaml")
+    assert (result.exit_code, result.output) == (0, "nothing to mend\n")
 
 
 # Formats and exit codes

@@ -533,8 +533,19 @@ def test_the_same_policy_twice(folder: Path) -> None:
     """Each route conflicts with itself."""
     found = problems_in(lambda: load_at(folder / "portal.yaml", [folder / "policy.yaml"] * 2))
     assert [problem.message for problem in found] == [
-        "matches the same requests as route sign",
-        "matches the same requests as route /**",
+        f"matches the same requests as route sign of {folder / 'policy.yaml'}",
+        f"matches the same requests as route /** of {folder / 'policy.yaml'}",
+    ]
+
+
+def test_policies_in_conflict(folder: Path) -> None:
+    """The file of the other route is named, if it is another file."""
+    for name, text in (("a", "[{path: /a}, {path: /b}]"), ("b", "[{path: /b}, {path: /c}, {path: /c}]")):
+        (folder / f"{name}.yaml").write_text(f"routes: {text}\n")
+    found = problems_in(lambda: load_at(folder / "portal.yaml", [folder / "a.yaml", folder / "b.yaml"]))
+    assert [(problem.path, problem.message) for problem in found] == [
+        ("routes[0].path", f"matches the same requests as route /b of {folder / 'a.yaml'}"),
+        ("routes[2].path", "matches the same requests as route /c"),
     ]
 
 

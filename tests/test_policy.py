@@ -94,6 +94,9 @@ def test_patterns(text: str, segments: tuple[str | None, ...], prefix: bool) -> 
         "/a%4",
         "/a%zz",
         "/a%c3%a9",
+        "/:id",
+        "/a/:id/b",
+        "/{a}/b/{a}",
         "https://a/b",
     ],
 )
@@ -353,7 +356,8 @@ def naive_conflict(one: Route, other: Route) -> bool:
 @st.composite
 def patterns(draw: st.DrawFn) -> str:
     """A pattern over a small alphabet, so that many collide."""
-    segments = draw(st.lists(st.sampled_from(["a", "b", "{x}", "{y}"]), max_size=4))
+    kinds = draw(st.lists(st.sampled_from(["a", "b", "{x%d}", "{y%d}"]), max_size=4))
+    segments = [kind.replace("%d", str(number)) for number, kind in enumerate(kinds)]
     end = draw(st.sampled_from(["", "", "/", "/**"]))
     return ("/" + "/".join(segments) if segments else "") + end or "/"
 

@@ -692,7 +692,7 @@ MISTAKES = [
         id="template-of-rfc-6570",
     ),
     pytest.param(
-        one_route(path="/:id/a?b=c"),
+        one_route(path="/v1/a?b=c"),
         ("routes[0].path", "has the segment 'a?b=c', which is neither plain text nor one {template}", None),
         id="query-in-path",
     ),
@@ -1129,3 +1129,61 @@ def test_bodies_websockets_and_lost_records(defaults: str, route: str, expected:
     """What a route says comes before the defaults, a zero too; unsaid, nothing is opened or let go on."""
     found = only(f"defaults: {{{defaults}}}\n" + one_route(route))
     assert expected == (found.websocket, found.max_body_octets, found.audit_failure)
+
+
+# One place for two values
+
+
+JWS_ALSO = "jws: {header: Authorization, scheme: Bearer, also: [{header: jwt}]}"
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        pytest.param("client_id: {header: jwt}", "routes[0].client_id", id="one-header"),
+        pytest.param("jws: {header: x_ibm.client-id}", "routes[0].jws", id="in-another-spelling"),
+        pytest.param("client_id: {query: a}\n    jws: {query: a}", "routes[0].client_id", id="one-parameter"),
+        pytest.param(
+            "client_id: {header: a, scheme: Basic}\n    jws: {header: a, scheme: Bearer}",
+            "routes[0].client_id",
+            id="two-schemes-and-nowhere-else",
+        ),
+        pytest.param(
+            f"client_id: {{header: Authorization}}\n    {JWS_ALSO}",
+            "routes[0].client_id",
+            id="with-the-scheme-of-the-JWS",
+        ),
+    ],
+)
+def test_client_id_and_jws_are_apart(said: str, path: str) -> None:
+    """No request could bring both in one place."""
+    (problem,) = policy_problems(f"routes:\n  - path: /a\n    {said}\n")
+    assert problem.path == path
+    assert problem.message.startswith("has client ID and JWS in the same ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(f"client_id: {{header: Authorization, scheme: Basic}}\n    {JWS_ALSO}", id="two-schemes"),
+        pytest.param("client_id: {query: jwt}", id="header-and-parameter"),
+        pytest.param("client_id: {header: jwt}\n    open: true", id="open"),
+    ],
+)
+def test_one_name_for_both_where_it_can_be(said: str) -> None:
+    """Two places are apart that only share a name, or that a scheme tells apart; an open route looks at neither."""
+    problems = policy_problems(f"routes:\n  - path: /a\n    {said}\n")
+    assert [problem.message for problem in problems if "in the same" in problem.message] == []
+
+
+def test_one_place_for_both_in_the_defaults_is_told_once() -> None:
+    """There, and not at each route."""
+    text = "defaults: {client_id: {header: jwt}, upstream: {thumbprint: jwt}}\nroutes: [{path: /a}, {path: /b}]\n"
+    assert [(problem.path, problem.column) for problem in policy_problems(text)] == [
+        ("defaults.client_id", 23), ("defaults.upstream", 48),
+    ]  # fmt: skip
+
+
+def test_the_client_id_may_be_told_in_its_own_header() -> None:
+    """Verified, in place of what came in."""
+    assert policy_problems("routes: [{path: /a, upstream: {client_id: x-ibm-client-id}}]\n") == []

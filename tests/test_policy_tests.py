@@ -31,7 +31,7 @@ def outcome(folder: Path, *cases: str) -> list[tuple[str, str]]:
     policy = folder / "policy.yaml"
     policy.write_text(ROUTES + "".join(f"  - {{name: a, {case}}}\n" for case in cases))
     assert policy_problems(policy.read_text()) == []
-    return [(found.problem.path, found.problem.message) for found in run_policy_tests([policy], NOW)]
+    return [(found.problem.path, found.problem.message) for found in run_policy_tests([policy], NOW)[0]]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,7 @@ def test_command(expect: str, code: int, tmp_path: Path) -> None:
     policy.write_text(f"routes:\n  - path: /a\ntests:\n  - {{name: a, request: {{path: /a}}, expect: {expect}}}\n")
     done = CliRunner().invoke(main, ["lint", "--policy", str(policy), "--run-tests"])
     assert done.exit_code == code
+    assert done.stderr == "1 test ran\n"
     assert (f"{policy}:4:" in done.output and "[policy-test]" in done.output) == bool(code)
     assert CliRunner().invoke(main, ["lint", "--policy", str(policy)]).exit_code == 0
 
@@ -110,4 +111,16 @@ def test_broken_policies_are_not_run(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     for text in ("routes: []\n", "[", "routes:\n  - {path: /a, sign: {key: none, issuer: a, audience: b}}\n"):
         policy.write_text(text)
-        assert run_policy_tests([policy, tmp_path / "none.yaml"], NOW) == []
+        assert run_policy_tests([policy, tmp_path / "none.yaml"], NOW) == ([], 0)
+
+
+def test_policies_without_tests(tmp_path: Path) -> None:
+    """To run what there is not says nothing of a policy, which must not look like success."""
+    for name, tests in (("one", "[]"), ("two", "[{name: a, request: {path: /a}, expect: jws_missing}]")):
+        (tmp_path / f"{name}.yaml").write_text(f"routes: [{{path: /a}}]\ntests: {tests}\n")
+    findings, count = run_policy_tests([tmp_path / "one.yaml", tmp_path / "two.yaml"], NOW)
+    (found,) = findings
+    assert (found.rule.name, found.rule.level, found.problem.file) == (
+        "policy-test-missing", "warning", str(tmp_path / "one.yaml"),
+    )  # fmt: skip
+    assert count == 1

@@ -119,6 +119,7 @@ def test_portal_schema_takes_unquoted_client_ids(client_id: str) -> None:
 # {env: NAME}
 
 WHOLE: Any = yaml.safe_load("""\
+$schema: policy.schema.json
 defaults:
   client_id: {header: X-IBM-Client-Id, also: [{query: client}]}
   jws: {header: Authorization, scheme: Bearer, max_octets: 4096, also: [{cookie: jwt}]}

@@ -107,6 +107,10 @@ class KeyFiles:
         """None."""
         return ()
 
+    def policy_of(self, route: Route) -> str:
+        """There are no earlier ones."""
+        return ""
+
 
 def no_key(name: str) -> bytes:
     """Reads keys where a test has none."""

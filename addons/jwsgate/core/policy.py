@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 from jwcrypto.jwk import JWK
 
@@ -35,10 +36,18 @@ __all__ = [
 
 _LITERAL: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})+")
 _TEMPLATE: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_-]*\}")
+_COLON_TEMPLATE: Final = re.compile(r"^:([A-Za-z_][A-Za-z0-9_-]*).*")
+_NOT_OF_PATHS: Final = re.compile(r"[{}<>?#\\]|%(?![0-9A-Fa-f]{2})")
+_ASCII_ESCAPE: Final = re.compile("%[0-7]")
+_NO_NAME: Final = "no route can name it: write a {template} in its place, or end the path with /** before it"
 
 
 class PatternError(ValueError):
-    """A path pattern that cannot be used; the message is for the policy's author."""
+    """A path pattern that cannot be used; message and remedy are for the policy's author."""
+
+    def __init__(self, message: str, remedy: str = "write it like /orders/{id} or /orders/**") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class RouteConflict(ValueError):
@@ -76,18 +85,30 @@ class Sign:
 type Action = Forward | RespondClaims | Sign
 
 
-def _reachable(part: str) -> str:
+def _spelled(text: str, index: int) -> str:
+    """How to write one segment of a path, so that it is as requests are matched."""
+    parts = text.split("/")
+    octets = unquote_to_bytes(parts[index + 1].encode("utf-8", "replace"))
+    parts[index + 1] = quote(octets, safe="-._~!$&'()*+,=:@")
+    return _NO_NAME if _ASCII_ESCAPE.search(parts[index + 1]) else f"write {'/'.join(parts)}"
+
+
+def _reachable(part: str, text: str, index: int) -> str:
     """A literal segment, if a request can have it: requests are matched with unreserved characters decoded."""
+    if not _LITERAL.fullmatch(part):
+        message = f"has the segment {part!r}, which is neither plain text nor one {{template}}"
+        raise PatternError(message) if _NOT_OF_PATHS.search(part) else PatternError(message, _spelled(text, index))
     try:
         normal = path_segments(b"/" + part.encode("ascii"))
     except Rejection as rejection:
         raise PatternError(f"has the segment {part}, which no request can have: {rejection.detail}") from None
     if normal != (part,):
-        raise PatternError(f"has the segment {part}, which is matched as {normal[0]}")
-    if re.search(r"%[0-7]", part):
-        raise PatternError(f"has the segment {part}; write its characters as they are, without %")
+        raise PatternError(f"has the segment {part}, which is matched as {normal[0]}", _spelled(text, index))
+    if _ASCII_ESCAPE.search(part):
+        message = f"has the segment {part}, which upstreams read in more than one way"
+        raise PatternError(message, _spelled(text, index))
     if ";" in part:
-        raise PatternError(f"has the segment {part}; what follows a ; is not matched")
+        raise PatternError(f"has the segment {part}; what follows a ; is not matched", "leave out what follows the ;")
     return part
 
 
@@ -115,17 +136,21 @@ class PathPattern:
         segments: list[str | None] = []
         for index, part in enumerate(parts):
             if _TEMPLATE.fullmatch(part):
+                if part in parts[:index]:
+                    raise PatternError(f"has the template {part} twice", "give each a name of its own")
                 segments.append(None)
             elif part == "" and index == len(parts) - 1 and not prefix:
                 segments.append("")
             elif part in {"", ".", ".."}:
                 raise PatternError("has an empty or a dot segment, which no request can have")
+            elif _COLON_TEMPLATE.match(part):
+                remedy = "/".join(_COLON_TEMPLATE.sub(r"{\1}", each) for each in text.split("/"))
+                message = f"has the segment {part}, which would be matched as it stands"
+                raise PatternError(message, f"write {remedy}")
             elif "*" in part:
                 raise PatternError("has a * that is not /** at its end")
-            elif _LITERAL.fullmatch(part):
-                segments.append(_reachable(part))
             else:
-                raise PatternError(f"has the segment {part!r}, which is neither plain text nor one {{template}}")
+                segments.append(_reachable(part, text, index))
         return cls(tuple(segments), prefix)
 
     @property

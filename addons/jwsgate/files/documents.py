@@ -12,26 +12,15 @@ from typing import Any, Final
 
 import yaml
 
-from .json_events import JsonMark, NotJson, json_events
+from .json_events import NotJson, json_events
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
+from .yaml_mistakes import yaml_mistake
 
 __all__ = ["MAX_DEPTH", "MAX_OCTETS", "NULLS", "Document", "looks_like_json", "must_be_json", "read_document"]
 
 MAX_DEPTH: Final = 32
 MAX_OCTETS: Final = 512 * 1024 * 1024
 _MAX_PROBLEMS: Final = 100
-_MEND: Final = "mend the syntax here"
-_REMEDIES: Final = {
-    "found a tab": "indent with blanks, not with tabs",
-    "found character that cannot start any token": "quote the value, and indent with blanks, not with tabs",
-    "expected ':'": "write key: value, with a colon and a blank, here or in the line before",
-    "mapping values are not allowed": "write key: value, with a colon and a blank, here or in the line before",
-    "expected '-' indicator": "indent it like the other lines of its item",
-    "expected ',' or ']'": "close the list with ], or quote what holds { or [",
-    "expected ',' or '}'": "close the mapping with }, or quote what holds { or [",
-    "quoted scalar": "close the quotation marks",
-}
-"""What to do about some of the YAML parser's own messages."""
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 # The pure Python parser gives the same events, for the rare machine whose PyYAML was built without libyaml.
@@ -111,6 +100,7 @@ class _Reader:
         self.key_positions: dict[Location, tuple[int, int]] = {}
         self._octets = octets
         self._wanted = wanted
+        self._last: Any = None
         self._is_json = must_be_json(file) or looks_like_json(octets)
 
     def _problem(self, mark: Any, location: Location, message: str, remedy: str) -> None:
@@ -146,26 +136,25 @@ class _Reader:
                 return self._read(json_events(self._octets.decode("utf-8").removeprefix("\ufeff")))
             except NotJson as error:
                 if must_be_json(self.file):
-                    self._not_read(error.mark, f"is not JSON: {error}")
+                    self._not_read(
+                        error.mark, f"is not JSON: {error}", "correct it, or name the file .yaml if it is YAML"
+                    )
                     raise ProblemsFound(self.problems) from None
                 # YAML may begin as JSON does.
                 self.problems, self.positions, self.key_positions = [], {}, {}
         try:
             return self._read(self._yaml_events())
         except yaml.MarkedYAMLError as error:
-            message = ", ".join(part for part in (error.context, error.problem) if part)
-            remedy = next((remedy for words, remedy in _REMEDIES.items() if words in message), _MEND)
-            self._not_read(
-                error.problem_mark or error.context_mark or JsonMark(0, 0), f"is not YAML: {message}", remedy
-            )
+            mark, message, remedy = yaml_mistake(error, self._octets, self._last)
+            self._not_read(mark, f"is not YAML: {message}", remedy)
         except yaml.reader.ReaderError as error:
             place = _position(self._octets, self._index(error.position))
             message = "holds a character that YAML does not allow"
             self.problems.append(Problem(self.file, *place, "(document)", message, "remove the control character"))
         raise ProblemsFound(self.problems)
 
-    def _not_read(self, mark: Any, message: str, remedy: str = "") -> None:
-        self.problems.append(Problem(self.file, *self._place(mark), "(document)", message, remedy or _MEND))
+    def _not_read(self, mark: Any, message: str, remedy: str) -> None:
+        self.problems.append(Problem(self.file, *self._place(mark), "(document)", message, remedy))
 
     def _refuse(self, broken: bool, mark: Any, message: str, remedy: str) -> None:
         """End the reading at what makes the rest not worth reading."""
@@ -179,7 +168,7 @@ class _Reader:
         # One entry for each open collection: (container, location, pending key).
         stack: list[list[Any]] = []
         for event in events:
-            kind = type(event)
+            self._last, kind = event, type(event)
             if kind is yaml.StreamStartEvent or kind is yaml.DocumentEndEvent or kind is yaml.StreamEndEvent:
                 continue
             mark = event.start_mark
@@ -243,7 +232,12 @@ class _Reader:
         container, location, _ = top
         if kind is not yaml.ScalarEvent:
             # What a collection as key would do to the positions of all that follows is not worth knowing.
-            self._problem(mark, location, "has a key that is no plain text", "use plain text as key")
+            self._problem(
+                mark,
+                location,
+                "has a key that is no plain text",
+                "use plain text as key, or quote the value that begins with { or [",
+            )
             raise ProblemsFound(self.problems)
         key: str = event.value
         self._refuse_extras(event, kind, mark, (*location, key))

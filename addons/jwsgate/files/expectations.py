@@ -26,7 +26,7 @@ def _pattern(text: str) -> PathPattern | None:
     except PatternError as error:
         if text.startswith("/") and not set(text) & set("{}*"):
             return None
-        raise Unfit(str(error), "write it like /orders/{id} or /orders/**") from None
+        raise Unfit(str(error), error.remedy) from None
 
 
 def _path(text: str) -> str:

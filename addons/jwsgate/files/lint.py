@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,17 +11,16 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
-from jwsgate.core.packed import Registration, names
+from jwsgate.core.packed import Registration
 from jwsgate.core.portal import Application, Portal
 
 from .api_connect import policy_data
+from .documents import Document
 from .loading import read_all, read_policy
-from .policy_applications import narrowing_of
-from .policy_shapes import ApplicationShape, DemandsShape, RouteShape
+from .policy_doubts import Told, policy_doubts
 from .portal_builder import Origin
 from .portal_file import PortalReading
-from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
-from .shapes import check_shape, sound_items
+from .problems import KeyLocation, Location, Problem, ProblemsFound, path_text
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
@@ -59,10 +58,15 @@ RULES: Final = {
         Rule("certificate-of-ca", "warning", "a client's certificate says that it is a CA"),
         Rule("client-id-missing", "warning", "an enabled application has no client ID"),
         Rule("policy-test", "error", "a test of a policy ends in another way than it expects"),
+        Rule("policy-test-missing", "warning", "a policy has no tests, although they are to be run"),
         Rule("route-open", "warning", "a route is open, so that every request passes"),
         Rule("route-report", "warning", "a route is in report mode, so that requests without a good JWS pass"),
         Rule("application-report", "warning", "an application is in report mode, so that it needs no good JWS"),
         Rule("application-unknown", "warning", "a policy names applications of which the portal export has none"),
+        Rule("method-unregistered", "warning", "a route names a method that nobody has registered, perhaps by a slip"),
+        Rule("scheme-missing", "warning", "the header Authorization is read without a scheme such as Bearer"),
+        Rule("claim-pattern", "warning", "a claim is compared with a text that looks like a pattern"),
+        Rule("leeway-long", "warning", "more time is forgiven than a JWS may live"),
         Rule("credential-unused", "warning", "a credential belongs to no application of the export"),
     )
 }
@@ -70,15 +74,18 @@ RULES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """One finding: a problem with its rule, and the application that it is about, if any."""
+    """One finding: a problem with its rule, and the application or the route that it is about, if any."""
 
     rule: Rule
     problem: Problem
     application: str = ""
+    route: str = ""
 
 
-type _Told = tuple[str, Finding]
-"""The name of a rule, and what it found."""
+def _with_places(document: Document, told: Sequence[Told]) -> Iterator[LintFinding]:
+    rules = {(path_text(place), message): rule for rule, (place, message, _) in told}
+    for problem in document.problem_list([finding for _, finding in told]):
+        yield LintFinding(RULES[rules[problem.path, problem.message]], problem)
 
 
 def _rule_of(problem: Problem, is_policy: bool) -> str:
@@ -127,7 +134,7 @@ class _PortalLint:
         self._now = now
         self._days = days
         self._keys: dict[bytes, str] = {}
-        self.told: dict[str, list[_Told]] = {}
+        self.told: dict[str, list[Told]] = {}
 
     def _tell(self, file: str, rule: str, location: Location, message: str, remedy: str) -> None:
         self.told.setdefault(file, []).append((rule, (location, message, remedy)))
@@ -212,11 +219,9 @@ class _PortalLint:
     def findings(self) -> Iterator[LintFinding]:
         for file, told in self.told.items():
             document = self._reading.documents[file]
-            rules = {(path_text(finding[0]), finding[1]): rule for rule, finding in told}
             names = {path_text(finding[0]): _name_at(document.data, finding[0]) for _, finding in told}
-            for problem in document.problem_list([finding for _, finding in told]):
-                rule = RULES[rules[problem.path, problem.message]]
-                yield LintFinding(rule, problem, names[problem.path])
+            for found in _with_places(document, told):
+                yield replace(found, application=names[found.problem.path])
 
 
 def _name_of(reading: PortalReading | None, problem: Problem) -> str:
@@ -233,43 +238,24 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
     return ""
 
 
+def _route_name(data: Any, place: Location) -> str:
+    """The name of the route that a place of a policy's data is in; empty if it is in none."""
+    route = data["routes"][place[1]] if place[0] == "routes" else {}
+    return str(route.get("name", route.get("path", "")))
+
+
 def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]:
     """What is allowed in a policy, and should be known."""
     try:
         document = read_policy(path)
     except ProblemsFound:
         return
-    told: dict[str, str] = {}
-    findings: list[Finding] = []
-
-    said, place_of = policy_data(document)
-    data = said if isinstance(said, dict) else {}
-
-    def tell(location: Location, rule: str, message: str, remedy: str) -> None:
-        told[path_text(place_of(location))] = rule
-        findings.append((place_of(location), message, remedy))
-
-    defaults, _ = check_shape(DemandsShape, data.get("defaults", {}))
-    for location, shape in (
-        (("defaults",), defaults),
-        *((("routes", number), route) for number, route in sound_items(RouteShape, data.get("routes"))),
-    ):
-        if shape is not None and shape.mode == "report":
-            message = "lets requests pass without a good JWS"
-            tell((*location, "mode"), "route-report", message, "say mode: enforce once all clients sign")
-        if isinstance(shape, RouteShape) and shape.open:
-            message = "lets every request pass, without a client ID and without a JWS"
-            tell((*location, "open"), "route-open", message, "remove it unless this path is for everybody")
-    for number, entry in sound_items(ApplicationShape, data.get("applications")):
-        if entry.mode == "report":
-            message = "lets requests of an application pass without a good JWS"
-            tell(("applications", number, "mode"), "application-report", message, "remove it once the client signs")
-        narrowing = narrowing_of(entry)
-        if portal is not None and not any(map(narrowing.concerns, names(portal.applications))):
-            message = "concerns no application of the portal export"
-            tell(("applications", number), "application-unknown", message, "correct the name, or remove the entry")
-    for problem in document.problem_list(findings):
-        yield LintFinding(RULES[told[problem.path]], problem)
+    data, place_of = policy_data(document)
+    doubts = [*policy_doubts(data, portal)]
+    told = [(rule, (place_of(place), message, remedy)) for rule, (place, message, remedy) in doubts]
+    names = {path_text(place_of(place)): _route_name(data, place) for _, (place, _, _) in doubts}
+    for found in _with_places(document, told):
+        yield replace(found, route=names[found.problem.path])
 
 
 def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:

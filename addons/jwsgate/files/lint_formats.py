@@ -11,6 +11,10 @@ from .problems import printable
 __all__ = ["FORMATS"]
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _text(findings: Sequence[LintFinding]) -> str:
     lines = []
     for finding in findings:
@@ -21,7 +25,8 @@ def _text(findings: Sequence[LintFinding]) -> str:
             f"{problem.message} ({problem.remedy}) [{rule.name}]"
         )
     errors = sum(finding.rule.level == "error" for finding in findings)
-    lines.append(f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing to mend")
+    counts = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"
+    lines.append(counts if findings else "nothing to mend")
     return "".join(printable(line) + "\n" for line in lines)
 
 

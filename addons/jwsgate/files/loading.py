@@ -11,7 +11,7 @@ from cryptography import x509
 
 from jwsgate.core.decision import Snapshot
 from jwsgate.core.packed import Names, names
-from jwsgate.core.policy import Router
+from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.trust import Trust
 
@@ -32,11 +32,14 @@ _MAX_BUNDLE_OCTETS: Final = 64 * 1024 * 1024
 class _PolicyReferences:
     """What one policy refers to, relative to its own place."""
 
-    def __init__(self, policy: Path, references: References, portal: Portal, now: float) -> None:
+    def __init__(
+        self, policy: Path, references: References, portal: Portal, now: float, earlier: Mapping[Route, str]
+    ) -> None:
         self._policy = policy
         self._references = references
         self._portal = portal
         self._now = now
+        self._earlier = earlier
 
     def read_key(self, name: str) -> bytes:
         return self._references.read(self._policy, name)
@@ -55,6 +58,9 @@ class _PolicyReferences:
 
     def applications(self) -> Iterable[Names]:
         return names(self._portal.applications)
+
+    def policy_of(self, route: Route) -> str:
+        return self._earlier.get(route, "")
 
 
 class _WithoutTrust(_PolicyReferences):
@@ -84,6 +90,17 @@ def read_policy(path: Path) -> Document:
 def _build(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     build = build_api_routes if is_api_definition(document) else build_routes
     return build(document, router, references)
+
+
+def _build_all(
+    policies: Iterable[tuple[Path, Document]], router: Router, references: References, portal: Portal, now: float
+) -> list[Problem]:
+    problems: list[Problem] = []
+    earlier: dict[Route, str] = {}
+    for path, document in policies:
+        problems += _build(document, router, _PolicyReferences(path, references, portal, now, earlier))
+        earlier |= {route: str(path) for route in router if route not in earlier}
+    return problems
 
 
 def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple[Path, Document]]:
@@ -120,11 +137,11 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     del sources
 
     router = Router()
-    for path, policy in policies:
+    for _, policy in policies:
         digest.update(policy.octets)
         if b"env" in policy.octets:
             digest.update(repr(policy.data).encode("utf-8", "replace"))  # with the values of variables
-        problems += _build(policy, router, _PolicyReferences(path, references, portal or Portal(()), now))
+    problems += _build_all(policies, router, references, portal or Portal(()), now)
 
     if problems or portal is None:
         raise ProblemsFound(problems)
@@ -136,7 +153,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
 def policy_router(path: Path, document: Document, portal: Portal, now: float) -> Router | None:
     """The routes of one policy by itself, without the CA that it may ask for; None when it has problems."""
     router = Router()
-    return None if _build(document, router, _WithoutTrust(path, References(), portal, now)) else router
+    return None if _build(document, router, _WithoutTrust(path, References(), portal, now, {})) else router
 
 
 def _reader(portal: Path, references: References) -> Callable[[str, str], str]:
@@ -166,8 +183,7 @@ def read_all(
         problems += reading.problems
     portal = reading.portal if reading is not None and not problems else Portal(())
     router = Router()
-    for path, policy in policies:
-        problems += _build(policy, router, _PolicyReferences(path, references, portal, now))
+    problems += _build_all(policies, router, references, portal, now)
     return reading, router, problems
 
 
@@ -181,4 +197,4 @@ def convert_policy(path: Path, now: float) -> str:
     if not is_api_definition(document) and not document.problems:
         found = (), "is no API definition: it has neither swagger: nor openapi:", "name an export of API Connect"
         raise ProblemsFound(document.problem_list([found]))
-    return convert(document, _PolicyReferences(path, References(), Portal(()), now))
+    return convert(document, _PolicyReferences(path, References(), Portal(()), now, {}))

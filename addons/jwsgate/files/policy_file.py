@@ -1,8 +1,7 @@
 """From a policy file to routes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from cryptography import x509
 from pydantic import ValidationError
@@ -40,20 +39,17 @@ from .policy_shapes import (
     ClientCertificateShape,
     DemandsShape,
     JwsShape,
-    PlaceShape,
     PolicyShape,
     RouteShape,
     SignShape,
     SourceShape,
     TrustShape,
 )
+from .policy_sources import check_apart, check_headers, jws_shape, source_of
 from .problems import Finding, Location, Problem, Unfit
 from .shapes import check_shape, sound_items
 
 __all__ = ["PolicyReferences", "add_routes", "asks_for_ca", "build_routes"]
-
-
-_PLACE_KEYS: Final = frozenset({"header", "query", "cookie"})
 
 
 class PolicyReferences(Protocol):
@@ -81,43 +77,9 @@ class PolicyReferences(Protocol):
         """The portal's applications."""
         ...
 
-
-def _source(shape: SourceShape, default: str) -> Source:
-    """Raises `Unfit` when the shape names no place for what it says."""
-    others = tuple(_place(place, default) for place in shape.also or ())
-    source = replace(_place(shape, default), others=others)
-    places = [(place.place, place.name.lower()) for place in (source, *others)]
-    if len({*places}) < len(places):
-        raise Unfit("names a place twice", "list each place once")
-    return source
-
-
-def _place(shape: PlaceShape, default: str) -> Source:
-    if shape.query is not None:
-        return Source("query", shape.query)
-    if shape.cookie is not None:
-        return Source("cookie", shape.cookie)
-    if shape.header is None and shape.scheme is not None:
-        raise Unfit("has a scheme but no header", "name the header, such as Authorization")
-    return Source("header", shape.header or default, shape.scheme)
-
-
-def _jws_shape(route: JwsShape | None, defaults: JwsShape | None) -> JwsShape:
-    """What a route says of its JWS, completed from the defaults; raises `Unfit` when the two do not fit."""
-    said: dict[str, Any] = {}
-    for shape in (defaults, route):
-        if shape is not None:
-            new = {name: getattr(shape, name) for name in shape.model_fields_set}
-            if new.keys() & _PLACE_KEYS:
-                # Another place replaces the whole of the former one.
-                said = {name: value for name, value in said.items() if name not in {*_PLACE_KEYS, "scheme", "also"}}
-            said |= new
-    try:
-        return JwsShape(**said)
-    except ValidationError as error:
-        cause = error.errors()[0].get("ctx", {}).get("error")
-        message = f"does not fit the defaults: {cause}"
-        raise Unfit(message, cause.remedy if isinstance(cause, Unfit) else "say all of it here") from None
+    def policy_of(self, route: Route) -> str:
+        """The name of the earlier policy that a route is of; empty for a route of this one."""
+        ...
 
 
 def _merged[S: BindShape | TrustShape | UpstreamShape](kind: type[S], defaults: S | None, route: S | None) -> S | None:
@@ -173,6 +135,14 @@ class _Builder:
     def _find(self, place: Location, error: Unfit) -> None:
         self.findings.append((place, str(error), error.remedy))
 
+    def _said_at(self, shape: RouteShape, place: Location, *keys: str) -> Location:
+        """The place of the first of the keys that a route says itself, or else that its defaults say."""
+        for said, start in ((shape, place), (self._defaults, ("defaults",))):
+            for key in keys:
+                if getattr(said, key) is not None:
+                    return (*start, key)
+        return place
+
     def _action(self, shape: RouteShape, place: Location) -> Action:
         if shape.sign is not None:
             try:
@@ -207,7 +177,9 @@ class _Builder:
             self.findings.append((where, message if shape.mode else f"mode {message}", "say mode: enforce here"))
         return report
 
-    def _upstream(self, shape: RouteShape, jws: JwsShape, place: Location) -> Upstream | None:
+    def _upstream(
+        self, shape: RouteShape, jws: JwsShape, client_id: Source, jws_source: Source, place: Location
+    ) -> Upstream | None:
         if shape.open and shape.upstream is not None and shape.upstream.model_fields_set - {"strip_jws"}:
             message = "has nobody to tell of on an open route"
             self.findings.append(((*place, "upstream"), message, "leave strip_jws alone"))
@@ -230,7 +202,12 @@ class _Builder:
                 own = shape.upstream is not None and name in shape.upstream.model_fields_set
                 where = (*said, "upstream", name) if own else place
                 self.findings.append((where, message, f"move {name} to the routes that can have it"))
-        return upstream_of(merged)
+        upstream = upstream_of(merged)
+        try:
+            check_headers(upstream, client_id, jws_source)
+        except Unfit as error:
+            self._find(self._said_at(shape, place, "upstream", "jws", "client_id"), error)
+        return upstream
 
     def _check_detached(self, shape: RouteShape, jws: JwsShape, place: Location) -> None:
         """A detached JWS signs the body, so that there are no claims to speak of."""
@@ -258,16 +235,21 @@ class _Builder:
         trust = self._trust(shape, place)
         defaults = self._defaults
         try:
-            jws = _jws_shape(shape.jws, defaults.jws)
-            jws_source = _source(jws, "jwt")
+            jws = jws_shape(shape.jws, defaults.jws)
+            jws_source = source_of(jws, "jwt")
         except Unfit as error:
             self._find((*place, "jws"), error)
             return None
         try:
-            client_id = _source(shape.client_id or defaults.client_id or SourceShape(), "X-IBM-Client-Id")
+            client_id = source_of(shape.client_id or defaults.client_id or SourceShape(), "X-IBM-Client-Id")
         except Unfit as error:
             self._find((*place, "client_id"), error)
             return None
+        if not (shape.open or shape.sign):
+            try:
+                check_apart(client_id, jws_source)
+            except Unfit as error:
+                self._find(self._said_at(shape, place, "client_id", "jws"), error)
         self._check_detached(shape, jws, place)
         if shape.sign is not None:
             for name in ("bind", "single_use", "claims", "jws"):
@@ -276,7 +258,7 @@ class _Builder:
         try:
             pattern = PathPattern.parse(shape.path)
         except PatternError as error:
-            self.findings.append(((*place, "path"), str(error), "write it like /orders/{id} or /orders/**"))
+            self.findings.append(((*place, "path"), str(error), error.remedy))
             return None
         claims, found = claim_rules(shape.claims, defaults.claims, place)
         self.findings += found
@@ -305,7 +287,7 @@ class _Builder:
             open=bool(shape.open),
             cors=None if cors is None else cors_of(cors, (client_id, jws_source)),
             errors=self._errors,
-            upstream=self._upstream(shape, jws, place),
+            upstream=self._upstream(shape, jws, client_id, jws_source, place),
             report=self._report(shape, place),
             action=action,
         )
@@ -336,11 +318,23 @@ def _readable(data: Any) -> tuple[DemandsShape, _Numbered[RouteShape], _Numbered
     return defaults or DemandsShape(), sound_items(RouteShape, data.get("routes")), applications, findings
 
 
-def _names(data: Any) -> set[str]:
-    """The names of all routes, broken ones too."""
+def _mappings(data: Any) -> list[tuple[int, dict[str, Any]]]:
+    """All routes with their numbers, broken ones too."""
     routes = data.get("routes") if isinstance(data, dict) else ()
-    each = [route for route in routes if isinstance(route, dict)] if isinstance(routes, list) else []
-    return {name for route in each if isinstance(name := route.get("name", route.get("path")), str)}
+    return [pair for pair in enumerate(routes) if isinstance(pair[1], dict)] if isinstance(routes, list) else []
+
+
+def _names(data: Any) -> set[str]:
+    """The names of all routes."""
+    return {name for _, route in _mappings(data) if isinstance(name := route.get("name", route.get("path")), str)}
+
+
+def _names_given_twice(data: Any) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for number, route in _mappings(data):
+        if isinstance(name := route.get("name"), str) and first.setdefault(name, number) != number:
+            message = f"is the name of routes[{first[name]}] too, so that logs and metrics mix the two"
+            yield ("routes", number, "name"), message, "give each its own, or none: then its path is its name"
 
 
 def _errors(data: Any) -> Mapping[Reason, Reply] | None:
@@ -368,7 +362,9 @@ def add_routes(data: Any, router: Router, references: PolicyReferences) -> list[
         try:
             router.add(narrower.narrowed(route))
         except RouteConflict as error:
-            message = f"matches the same requests as route {error.other}"
+            others = (each for each in router if each.name == error.other and each.pattern == route.pattern)
+            file = next(filter(None, map(references.policy_of, others)), "")
+            message = f"matches the same requests as route {error.other}{file and f' of {file}'}"
             builder.findings.append(((*place, "path"), message, "give them different methods"))
     router.reported.update(narrower.reported())
     return [*findings, *builder.findings, *narrower.findings(routes, _names(data))]
@@ -376,4 +372,5 @@ def add_routes(data: Any, router: Router, references: PolicyReferences) -> list[
 
 def build_routes(document: Document, router: Router, references: PolicyReferences) -> list[Problem]:
     """Add the routes of one policy to the router; every problem in it is returned."""
-    return [*document.problems, *document.problem_list(add_routes(document.data, router, references))]
+    findings = [*add_routes(document.data, router, references), *_names_given_twice(document.data)]
+    return [*document.problems, *document.problem_list(findings)]

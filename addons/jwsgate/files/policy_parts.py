@@ -15,16 +15,26 @@ from jwsgate.core.sources import Source
 from jwsgate.core.upstream import Upstream, dropped_name
 
 from .problems import Unfit
-from .shapes import LISTED_HEADER_NAME, Shape
+from .shapes import DIGITS, LISTED_HEADER_NAME, Shape
 
-__all__ = ["CorsShape", "ErrorsShape", "OwnHeader", "UpstreamShape", "cors_of", "reply_table_of", "upstream_of"]
+__all__ = [
+    "RESERVED",
+    "CorsShape",
+    "ErrorsShape",
+    "OwnHeader",
+    "UpstreamShape",
+    "cors_of",
+    "reply_table_of",
+    "upstream_of",
+]
 
-_RESERVED: Final = frozenset({
-    "accept-encoding", "access-control-request-headers", "access-control-request-method", "connection",
+RESERVED: Final = frozenset({
+    "accept-encoding", "access-control-request-headers", "access-control-request-method", "authorization", "connection",
     "content-encoding", "content-length", "content-type", "cookie", "expect", "forwarded", "host", "http2-settings",
     "keep-alive", "origin", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
     "via", "x-forwarded-for", "x-global-transaction-id",
 })  # fmt: skip
+"""Headers with a meaning of their own, in lower case."""
 
 
 def _own_header(name: str) -> str:
@@ -32,7 +42,7 @@ def _own_header(name: str) -> str:
         raise Unfit("is no name for a header of ours", "write letters, digits and -, such as X-Subject")
     if len(name) > 64:
         raise Unfit("is too long a name", "write at most 64 characters")
-    if name.lower() in _RESERVED or name.lower().startswith("sec-"):
+    if name.lower() in RESERVED or name.lower().startswith("sec-"):
         raise Unfit("is a header with a meaning of its own", "write another name, such as X-Subject")
     return name
 
@@ -45,7 +55,9 @@ class UpstreamShape(Shape):
 
     strip_jws: bool = False
     """Take the JWS off what is forwarded."""
-    claims: dict[OwnHeader, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    claims: dict[OwnHeader, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict, examples=[{"X-Subject": "sub"}]
+    )
     """Header: claim. Texts, numbers and truth values; outside printable ASCII, and %, as % and two hex digits."""
     claims_json: OwnHeader | None = None
     """Header for all claims, as base64url of the JSON that was signed."""
@@ -116,7 +128,7 @@ def _status(number: int) -> int:
 class OverrideShape(Shape):
     """What is answered to one reason, in place of the profile's own words."""
 
-    status: Annotated[int, Field(ge=400, le=599), AfterValidator(_status)] | None = None
+    status: Annotated[int, Field(ge=400, le=599), DIGITS, AfterValidator(_status)] | None = None
     """Status code, from 400 to 599."""
     message: PlainText | None = None
     """httpMessage, or the title of the problem details."""
@@ -143,6 +155,8 @@ def reply_table_of(shape: ErrorsShape) -> Mapping[Reason, Reply]:
 
 def _origin(text: str) -> str:
     parts = urlsplit(text)
+    if text != "*" and "*" in text:
+        raise Unfit("is compared as text, and no origin has a * in it", "list each origin, or write * alone for all")
     if text != "*" and (
         parts.scheme not in {"http", "https"} or text != text.lower() or text != f"{parts.scheme}://{parts.netloc}"
     ):
@@ -166,7 +180,7 @@ class CorsShape(Shape):
     """Response headers that scripts may read."""
     credentials: bool = False
     """Let scripts send cookies and client certificates."""
-    max_age: Annotated[int, Field(ge=0, le=86_400)] = 600
+    max_age: Annotated[int, Field(ge=0, le=86_400), DIGITS] = 600
     """Seconds for which browsers may remember a preflight."""
 
     @model_validator(mode="after")

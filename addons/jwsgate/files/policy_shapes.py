@@ -1,9 +1,9 @@
 """The format of policy files: what is known in them, what each key means, and which values it takes."""
 
-import ipaddress
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -18,8 +18,9 @@ from jwsgate.core.jws import DEFAULT_MAX_OCTETS
 
 from .case_shapes import CaseShape
 from .policy_parts import CorsShape, ErrorsShape, UpstreamShape
+from .policy_values import claim_of_method, claim_of_path, method, network, place_header
 from .problems import Unfit
-from .shapes import HEADER_NAME, METHOD, URL, Algorithm, Shape
+from .shapes import DIGITS, HEADER_NAME, METHOD, SCHEME, URL, Algorithm, Shape
 
 __all__ = [
     "CERTIFICATE_REQUIRED",
@@ -62,13 +63,13 @@ OneOrMore = Annotated[
 class PlaceShape(Shape):
     """A place of a request that holds a value: a header, a query parameter or a cookie."""
 
-    header: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
+    header: Annotated[str, Field(pattern=HEADER_NAME), AfterValidator(place_header)] | None = None
     """Name of the HTTP header."""
     query: Annotated[str, Field(min_length=1)] | None = None
     """Name of the query parameter."""
     cookie: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
     """Name of the cookie."""
-    scheme: Annotated[str, Field(pattern=HEADER_NAME)] | None = None
+    scheme: Annotated[str, Field(pattern=SCHEME)] | None = None
     """Authentication scheme that stands before the value in the header, such as Bearer."""
 
     @model_validator(mode="after")
@@ -99,7 +100,7 @@ class SourceShape(PlaceShape):
 class JwsShape(SourceShape):
     """Where the JWS is, and how large it may be."""
 
-    max_octets: Annotated[int, Field(ge=256, le=1_048_576)] = DEFAULT_MAX_OCTETS
+    max_octets: Annotated[int, Field(ge=256, le=1_048_576), DIGITS] = DEFAULT_MAX_OCTETS
     """Longest compact JWS in octets."""
     detached: bool = False
     """The JWS has an empty payload segment and signs the request's body (RFC 7515 appendix F)."""
@@ -118,9 +119,9 @@ class ListedClaimsShape(Shape):
 
     required: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["exp"])
     """Claims that must be there."""
-    leeway: Annotated[int, Field(ge=0, le=3600)] = 0
+    leeway: Annotated[int, Field(ge=0, le=3600), DIGITS] = 0
     """Seconds of clock difference to forgive on exp, nbf and iat."""
-    max_lifetime: Annotated[int, Field(ge=1)] | None = None
+    max_lifetime: Annotated[int, Field(ge=1), DIGITS] | None = None
     """Longest time from iat to exp, in seconds; makes both required."""
     issuer: OneOrMore | None = None
     """Accepted values of iss."""
@@ -164,9 +165,9 @@ class BodyDigestShape(Shape):
 class BindShape(Shape):
     """Claims that must equal parts of the request."""
 
-    method: Annotated[str, Field(min_length=1)] | None = None
+    method: Annotated[str, Field(min_length=1), AfterValidator(claim_of_method)] | None = None
     """Claim that must equal the method, such as htm."""
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[str, Field(min_length=1), AfterValidator(claim_of_path)] | None = None
     """Claim that must equal the path, as sent and without the query."""
     url: Annotated[str, Field(min_length=1)] | None = None
     """Claim that must equal base_url and the path, without the query, such as htu."""
@@ -193,18 +194,6 @@ class TrustShape(Shape):
     """File of the revocation lists of every CA in the chains; never fetched, and stale lists refuse."""
 
 
-def _network(value: object) -> object:
-    try:
-        network = ipaddress.ip_network(str(value))
-    except ValueError as error:
-        host_bits = "host bits" in str(error)
-        remedy = f"write {ipaddress.ip_network(str(value), strict=False)}" if host_bits else "write it like 10.0.0.0/8"
-        raise Unfit("has bits beyond its prefix" if host_bits else "is not a network", remedy) from None
-    if network.prefixlen == 0:
-        raise Unfit("lets everybody write this header", "list the addresses of the balancers")
-    return network
-
-
 class ClientCertificateShape(Shape):
     """The header in which a balancer that ends TLS passes the client certificate on."""
 
@@ -213,7 +202,7 @@ class ClientCertificateShape(Shape):
     format: Literal["rfc9440", "url-encoded-pem", "base64-der", "xfcc"]
     """What is in it: RFC 9440 Client-Cert, PEM as of nginx and AWS, base64 of the DER, or Envoy's Hash."""
     networks: Annotated[
-        list[Annotated[Any, BeforeValidator(_network), WithJsonSchema({"type": "string"})]],
+        list[Annotated[Any, BeforeValidator(network), WithJsonSchema({"type": "string"})]],
         Field(min_length=1, alias="from"),
     ]
     """The balancers' addresses, such as 10.0.0.0/8; from any other the header is refused, on every route."""
@@ -227,6 +216,9 @@ class ClientCertificateShape(Shape):
             if value not in _WORDS:
                 raise Unfit("is not one of the known words", "write required or none, or header, format and from")
             return _WORDS[value]
+        if isinstance(value, dict) and "header" not in value and {"ca_file", "crl_file"} & value.keys():
+            message = "names a CA, which is not asked of the certificate of a connection"
+            raise Unfit(message, "write certificates: {ca_file: …} for the registered one, and here required")
         return handler(value)
 
     @classmethod
@@ -252,7 +244,7 @@ class SignShape(Shape):
     """The claim iss."""
     audience: str
     """The claim aud."""
-    lifetime: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
+    lifetime: Annotated[int, Field(ge=1, le=31_536_000), DIGITS] = 3600
     """Seconds from iat to exp."""
 
 
@@ -273,7 +265,7 @@ class DemandsShape(Shape):
     """Each jti of an application is good once; a JWS then needs jti and exp."""
     certificates: TrustShape | None = None
     """A CA that the registered certificate must chain to, besides being registered."""
-    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
+    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776), DIGITS] | None = None
     """Largest body in octets; if not said, no limit for what is streamed, and 10 MiB where the body is signed."""
     audit_failure: Literal["deny", "continue"] | None = None
     """What becomes of an allowed request whose audit record cannot be written; deny if not said."""
@@ -299,7 +291,9 @@ class RouteShape(DemandsShape):
     """Path with {templates} for single segments and perhaps /** at the end."""
     name: Annotated[str, Field(min_length=1)] | None = None
     """Name in logs and metrics; the path if not said."""
-    methods: Annotated[list[Annotated[str, Field(pattern=METHOD)]], Field(min_length=1)] | None = None
+    methods: (
+        Annotated[list[Annotated[str, Field(pattern=METHOD), BeforeValidator(method)]], Field(min_length=1)] | None
+    ) = None
     """Methods in capitals; all if not said. HEAD is not part of GET."""
     websocket: bool | None = None
     """Let the request open a WebSocket, which is decided once, by its handshake."""
@@ -332,7 +326,7 @@ class RouteShape(DemandsShape):
 class LimitsShape(Shape):
     """How large a JWS may be."""
 
-    max_octets: Annotated[int, Field(ge=256, le=1_048_576)]
+    max_octets: Annotated[int, Field(ge=256, le=1_048_576), DIGITS]
     """Longest compact JWS in octets."""
 
 
@@ -358,7 +352,7 @@ class ApplicationShape(Shape):
     """Rules on claims besides those of the routes, or stricter."""
     jws: LimitsShape | None = None
     """A lower limit for the JWS."""
-    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776)] | None = None
+    max_body_octets: Annotated[int, Field(ge=0, le=1_099_511_627_776), DIGITS] | None = None
     """A lower limit for bodies."""
     mode: Literal["enforce", "report"] | None = None
     """report, by client_id only: their requests pass without a good JWS on these routes; enforce: even where a route is
@@ -393,3 +387,5 @@ class PolicyShape(Shape):
     """What is demanded of single applications besides; never less than their routes demand."""
     tests: list[CaseShape] = Field(default_factory=list)
     """Example requests and the decisions expected on them, for jwsgate lint --run-tests."""
+    schema_for_editors: str | None = Field(None, alias="$schema")
+    """Where editors find the schema of this file; not read."""

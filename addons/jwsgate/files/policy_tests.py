@@ -6,7 +6,7 @@ What only a running gate knows is left out: whether a `jti` was used before, and
 import datetime
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,23 +114,27 @@ def _run(case: CaseShape, router: Router) -> tuple[str, str | None]:
     return "allowed" if decision.would_reject is None else f"would_reject {decision.would_reject.reason}", name
 
 
-def _findings(path: Path, now: float) -> Iterator[LintFinding]:
+def _run_all(path: Path, now: float) -> tuple[list[LintFinding], int]:
+    """What ended in another way, and how many tests there were to run."""
     try:
         document = read_policy(path)
     except ProblemsFound:
-        return
+        return [], 0
     data, place_of = policy_data(document)
     shape, _ = check_shape(PolicyShape, data)
+    if shape is None:
+        return [], 0
     routers: dict[Application | None, Router | None] = {}
+    rule = RULES["policy-test"]
     findings: list[Finding] = []
-    for number, case in enumerate(() if shape is None else shape.tests):
+    for number, case in enumerate(shape.tests):
         # Routes differ between applications only where the policy names some.
-        application = _application(case) if shape is not None and shape.applications else None
+        application = _application(case) if shape.applications else None
         if application not in routers:
             portal = Portal(() if application is None else (application,))
             routers[application] = policy_router(path, document, portal, now)
         if (router := routers[application]) is None:
-            return  # what is wrong with it is told already
+            return [], 0  # what is wrong with it is told already
         decided, route = _run(case, router)
         place = ("tests", number)
         if decided != case.expect:
@@ -139,10 +143,14 @@ def _findings(path: Path, now: float) -> Iterator[LintFinding]:
         elif case.route is not None and route != case.route:
             message = f"{case.name!r}: the route is {route or 'none'}, not {case.route}"
             findings.append((place_of((*place, "route")), message, "correct the routes, or the name"))
-    for problem in document.problem_list(findings):
-        yield LintFinding(RULES["policy-test"], problem)
+    if not shape.tests and policy_router(path, document, Portal(()), now) is not None:
+        rule = RULES["policy-test-missing"]
+        findings.append(((), "has no tests, so that nothing of it was tried", "write some under tests"))
+    return [LintFinding(rule, problem) for problem in document.problem_list(findings)], len(shape.tests)
 
 
-def run_policy_tests(policies: Sequence[Path], now: float) -> list[LintFinding]:
-    """A finding for each test of the policies that ends in another way than it expects, each policy by itself."""
-    return [finding for path in policies for finding in _findings(path, now)]
+def run_policy_tests(policies: Sequence[Path], now: float) -> tuple[list[LintFinding], int]:
+    """A finding for each test of the policies that ends in another way than it expects, each policy by itself, and for
+    each policy without tests; and how many tests were run."""
+    ran = [_run_all(path, now) for path in policies]
+    return [finding for findings, _ in ran for finding in findings], sum(number for _, number in ran)

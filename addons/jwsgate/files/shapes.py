@@ -4,16 +4,19 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 """
 
 import difflib
-from typing import Any, Literal, get_args
+import re
+from typing import Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
-from .problems import Finding, KeyLocation, Location, Unfit
+from .problems import Finding, KeyLocation, Location, Unfit, path_text
 
 __all__ = [
+    "DIGITS",
     "HEADER_NAME",
     "LISTED_HEADER_NAME",
     "METHOD",
+    "SCHEME",
     "URL",
     "Algorithm",
     "Shape",
@@ -26,10 +29,23 @@ __all__ = [
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"  # RFC 9110 section 5.6.2
 LISTED_HEADER_NAME = r"^[A-Za-z0-9!#$%&'+\-.^_`|~]+$"
 METHOD = r"^[A-Z]+$"
+SCHEME = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
 URL = r"^https?://[^/?#@\s]+$"
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # spelled out for mypy and the schema; a test holds it equal to algorithms.ALGORITHMS
+_DIGITS: Final = re.compile("-?(0|[1-9][0-9]*)")
+
+
+def _digits(value: Any) -> Any:
+    # pydantic also takes 3_00, 300.0 and 0300, each of which somebody may read as another number.
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise Unfit("is not a whole number", "write digits only")
+    return value
+
+
+DIGITS: Final = BeforeValidator(_digits)
+"""Stands behind the limits of a whole number."""
 
 
 class Shape(BaseModel):
@@ -59,45 +75,73 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    is_own = False
     for step in location:
-        if isinstance(step, int):
+        if isinstance(step, int) or is_own:
+            # Of a list, or of a mapping whose keys are the author's own, the model is that of each value.
+            is_own = False
             continue
-        if step not in model.model_fields:
+        field = model.model_fields.get(step)
+        inner = _models_in(field.annotation) if field is not None else []
+        if field is None or not inner:
             return None
-        inner = _models_in(model.model_fields[step].annotation)
-        if not inner:
-            return None
-        model = inner[0]
-    return model
+        model, is_own = inner[0], get_origin(field.annotation) is dict
+    return None if is_own else model
 
 
 def _names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+_MEANT: Final = {
+    "app": "application", "iss": "issuer", "jwt": "jws", "lifetime": "max_lifetime", "name": "application",
+    "title": "application", "token": "jws", "ttl": "max_lifetime", "url": "path",
+}  # fmt: skip
+"""What others call a key, where the key is known and its other name is not."""
+_NEVER_MEANT: Final = frozenset({"audit_failure", "forward", "ignore", "mode", "open", "unencoded"})
+"""Keys that let more pass: whoever wants one has to know its name, and need not be led there by another word."""
+
+
+def _meant(said: str, names: list[str]) -> str:
+    """The key that was most likely meant; empty if none is near enough to be sure of it."""
+    if (other := _MEANT.get(said, "")) in names:
+        return other
+    likely = [name for name in names if name not in _NEVER_MEANT and said[:1].lower() == name[:1]]
+    # The first letter is seldom the wrong one, and without it short words have much in common: auth and path.
+    near = difflib.get_close_matches(said.lower(), likely, n=1, cutoff=0.65)
+    return next((name for name in likely if said and name.startswith(said)), "".join(near))
+
+
 def _nearest(model: type[BaseModel], location: Location) -> str:
     owner = _model_at(model, location[:-1])
     if owner is None:
         return "remove it"
-    names, said = _names(owner), str(location[-1])
-    close = [name for name in names if said and name.startswith(said)]
-    close = close or difflib.get_close_matches(said, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
-    above = [
+    names, said = _names(owner), str(location[-1]).strip()
+    if meant := _meant(said, names):
+        return f"did you mean {meant}?"
+    beneath = [
         name for name, field in owner.model_fields.items()
         if any(said in inner.model_fields for inner in _models_in(field.annotation))
     ]  # fmt: skip
-    return f"put it under {' or '.join(above)}" if above else f"known here: {', '.join(names)}"
+    if beneath:
+        return f"put it under {' or '.join(beneath)}"
+    for length in range(len(location) - 2, -1, -1):
+        above = _model_at(model, location[:length])
+        if above is not None and said in _names(above) and said not in _NEVER_MEANT:
+            return f"put it under {path_text(location[:length])}" if length else "put it at the top of the file"
+    return f"known here: {', '.join(names)}"
 
 
 def _example(model: type[BaseModel], location: Location) -> str:
     """A key of the mapping that is asked for, one that must be there if there is any."""
     asked = _model_at(model, location)
-    if asked is None:
-        return ""
-    required = [field.alias or name for name, field in asked.model_fields.items() if field.is_required()]
-    return f", such as {[*required, *_names(asked)][0]}: …"
+    if asked is not None:
+        required = [field.alias or name for name, field in asked.model_fields.items() if field.is_required()]
+        return f", such as {[*required, *_names(asked)][0]}: …"
+    owner = _model_at(model, location[:-1])
+    field = None if owner is None else owner.model_fields.get(str(location[-1]))
+    examples = (field and field.examples) or []
+    return "".join(f", such as {key}: {value}" for example in examples[:1] for key, value in example.items())
 
 
 _EXPECTED = {
@@ -117,6 +161,7 @@ _EXPECTED = {
 
 _FORMS = {
     HEADER_NAME: "write a name without blanks and colons, such as X-IBM-Client-Id",
+    SCHEME: "write the word alone, such as Bearer",
     METHOD: "write it in capitals, such as GET",
     LISTED_HEADER_NAME: "write a name without blanks, colons and *, such as X-Request-Id",
     URL: "write it without a path, such as https://api.example",
@@ -132,7 +177,7 @@ def _location(error: Any) -> Location:
 
 def _of_another_kind(model: type[BaseModel], location: Location, kind: str, value: object) -> tuple[str, str]:
     message, remedy = _EXPECTED[kind]
-    if kind in {"model_type", "model_attributes_type"}:
+    if kind in {"model_type", "model_attributes_type", "dict_type"}:
         remedy += _example(model, location)
     if value is None:
         return "is empty", f"remove the key or {remedy}" if location else remedy
