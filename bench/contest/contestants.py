@@ -124,9 +124,16 @@ def _single(
 ) -> Iterator[Contestant]:
     """One that is a proxy itself."""
     directory = Path(tempfile.mkdtemp(dir=where.estate.directory))
-    began = time.monotonic()
+    began = 0.0
+
+    def start(port: int) -> list[str]:
+        nonlocal began
+        command = pinned(where.core, list(argv(directory, port)))
+        began = time.monotonic()  # to write its configuration is none of its doing
+        return command
+
     with gates.running(
-        lambda port: pinned(where.core, list(argv(directory, port))),
+        start,
         env=_environment(directory),
         directory=directory,
         name=name,
