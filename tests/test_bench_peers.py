@@ -44,6 +44,12 @@ def programs() -> None:
     need_programs()
 
 
+@pytest.fixture(autouse=True)
+def no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called as a function, the command leaves the signals of the tests' own process alone."""
+    monkeypatch.setattr(peers.signal, "signal", lambda *_: None)
+
+
 def run(*arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
     """The benchmark as a command."""
     command = [sys.executable, str(BENCH / "peers.py"), *arguments]
