@@ -19,11 +19,10 @@ REFUSED = '{ "httpCode":"500", "httpMessage":"Internal Error", "moreInformation"
 
 async def main(port: int, upstream: int, keys_file: Path) -> None:
     """Serve for ever."""
-    files: dict[str, object] = {}
     keys = {}
     for line in keys_file.read_text().splitlines():
         client, file = line.split()
-        keys[client] = files.setdefault(file, load_pem_public_key(Path(file).read_bytes()))
+        keys[client] = load_pem_public_key(Path(file).read_bytes())
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
 
     async def handle(request: web.Request) -> web.Response:

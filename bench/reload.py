@@ -128,23 +128,27 @@ async def wait_for(log: Path, text: str, seconds: float = 150) -> None:
 def with_client(path: Path, client: Client, title: str, target: Path) -> None:
     """The export with the bench's own application added; `title` makes it another one."""
     entry = client.certificate()
+    fields = {"type": "app", "name": "bench", "title": title, "state": "enabled", "client_id": CLIENT_ID}
     with path.open() as old, target.open("w") as new:
         for line in old:
+            if path.suffix == ".json":
+                before, total, rest = line.partition('"total_results": ')
+                count, rest = rest.split(",", 1)
+                added = json.dumps(fields | {"application_public_certificate_entry": entry})
+                new.write(f"{before}{total}{int(count) + 1},{rest.rstrip().removesuffix(']}')}, {added}]}}\n")
+                return
             if line.startswith("total_results:"):
                 line = f"total_results: {int(line.split()[1]) + 1}\n"  # noqa: PLW2901
             new.write(line)
         pem = "".join(f"      {one}\n" for one in entry.splitlines())
-        new.write(
-            f"  - type: app\n    name: bench\n    title: {title}\n    state: enabled\n    client_id: {CLIENT_ID}\n"
-        )
+        new.write("  - " + "".join(f"    {name}: {value}\n" for name, value in fields.items()).lstrip())
         new.write(f"    application_public_certificate_entry: |\n{pem}")
 
 
-async def bench(folder: Path, size: int, rate: float, quiet: float) -> None:
-    """One size."""
+async def bench(folder: Path, source: Path, rate: float, quiet: float) -> dict[str, float]:
+    """One export. Milliseconds of latency (quiet: before the change), seconds until it was taken up, MiB held."""
     client = Client()
-    source, _ = write(folder, size)
-    portal, changed = folder / "portal.yaml", folder / "changed"
+    portal, changed = folder / f"portal{source.suffix}", folder / "changed"
     with_client(source, client, "before", portal)
     with_client(source, client, "after", changed)
     (folder / "policy.yaml").write_text("routes: [{path: /**}]\n")
@@ -185,11 +189,17 @@ async def bench(folder: Path, size: int, rate: float, quiet: float) -> None:
         calm, busy = (load.percentile(*stretch, 99) for stretch in ((start, change), (change, end)))
         middle = statistics.median(latency for due, latency in load.latencies if start <= due < change) * 1000
         worst = load.percentile(change, end, 100)
-        print(
-            f"{size:>12,}{len(load.latencies):>10}{load.failures:>6}{middle:>10.1f}{calm:>10.1f}{busy:>12.1f}"
-            f"{busy - calm:>+8.1f}{worst:>10.1f}{taken_up - change:>12.1f}{before:>10.0f}{resident(gate.pid):>8.0f}",
-            flush=True,
-        )
+        return {
+            "requests": len(load.latencies),
+            "lost": load.failures,
+            "quiet_p50": middle,
+            "quiet_p99": calm,
+            "reload_p99": busy,
+            "reload_worst": worst,
+            "seconds": taken_up - change,
+            "before_mib": before,
+            "after_mib": resident(gate.pid),
+        }
     finally:
         gate.terminate()
         gate.wait()
@@ -202,12 +212,21 @@ def main() -> None:
     parser.add_argument("--sizes", default="10000,100000")
     parser.add_argument("--rate", type=float, default=100, help="requests a second")
     parser.add_argument("--quiet", type=float, default=10, help="seconds of the quiet stretch")
+    parser.add_argument("--form", default="yaml", choices=["yaml", "json"], help="of the export")
     options = parser.parse_args()
     print("                                           milliseconds                                      MiB")
     print("applications  requests  lost  median      p99  p99 reload    diff     worst  taken up s    before   after")
     for size in map(int, options.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(bench(Path(folder), size, options.rate, options.quiet))
+            source = dict(zip(("yaml", "json"), write(Path(folder), size), strict=True))[options.form]
+            found = asyncio.run(bench(Path(folder), source, options.rate, options.quiet))
+        middle, calm, busy = found["quiet_p50"], found["quiet_p99"], found["reload_p99"]
+        print(
+            f"{size:>12,}{found['requests']:>10}{found['lost']:>6}{middle:>10.1f}{calm:>10.1f}{busy:>12.1f}"
+            f"{busy - calm:>+8.1f}{found['reload_worst']:>10.1f}{found['seconds']:>12.1f}"
+            f"{found['before_mib']:>10.0f}{found['after_mib']:>8.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
