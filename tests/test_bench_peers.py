@@ -132,7 +132,8 @@ def test_all_is_measured_and_told(tmp_path: Path) -> None:
     assert set(known) == {
         *(contestants.AUDITED, contestants.ENVOY_AUTHN, contestants.ENVOY_STATE, contestants.ENVOY_KID)
     }
-    assert set(known.values()) == {(1, 0)}
+    # The few requests that look whether a contestant answers rightly are counted with the others.
+    assert all(seen == 1 and fresh < 0.1 for seen, fresh in known.values())
     assert [(row["clients"], row["name"]) for row in found["growth"]] == list(peers.QUICK.growth)
     assert all(row["rounds"][0]["called_mb"] >= row["rounds"][0]["started_mb"] > 0 for row in found["growth"])
     assert found["sizes"]["reload"]["lost"] == 0
