@@ -237,37 +237,80 @@ def test_service_gone_and_back(
             assert_rejected(exchange(guard.port, "GET", ANY, FORGED), "jws_malformed")
 
 
-def test_worker_killed_under_load(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
-    """With two workers one is killed again and again: what arrives was verified, and afterwards all is well."""
-    arguments = ["--workers", "2", "--drain-seconds", "1"]
-    over, statuses = threading.Event(), []
-    with guarded(
-        "nginx", upstream=upstream.port, files=plain_files, home=home, directory=tmp_path, arguments=arguments
-    ) as guard:
+@contextlib.contextmanager
+def under_load(port: int, upstream: RecordingUpstream) -> Iterator[list[tuple[bool, int]]]:
+    """Good and forged requests all the while; in the end, nothing forged has passed, or arrived.
 
-        def load(headers: list[Header], passes: bool) -> None:
-            while not over.is_set():
-                with contextlib.suppress(NoResponse, OSError):
-                    statuses.append((passes, exchange(guard.port, "GET", ANY, headers).status))
+    What it yields grows: whether a request was good, and the status that it was answered.
+    """
+    over = threading.Event()
+    answers: list[tuple[bool, int]] = []
+    good = credentials()
+    stranger = credentials(RSA, material.jws(material.private_key("rsa", "stranger")))
 
-        good = credentials()
-        threads = [threading.Thread(target=load, args=(headers, headers is good)) for headers in (good, FORGED, good)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            time.sleep(0.3)
-            children = Path(f"/proc/{guard.service.process.pid}/task/{guard.service.process.pid}/children")
-            if workers := children.read_text().split():
-                os.kill(int(workers[0]), signal.SIGKILL)
-        time.sleep(0.5)
+    def ask(headers: list[Header]) -> None:
+        while not over.wait(0.002):
+            with contextlib.suppress(NoResponse, OSError):
+                answers.append((headers is good, exchange(port, "GET", ANY, headers).status))
+
+    threads = [threading.Thread(target=ask, args=(each,)) for each in (good, FORGED, good, stranger, [])]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
         over.set()
         for thread in threads:
             thread.join()
-        assert [status for passes, status in statuses if not passes and status == 200] == []
-        assert (True, 200) in statuses
-        token = dict(good)["jwt"]
-        assert {request.values("jwt")[0] for request in upstream.requests} == {str(token).encode()}
+    assert [status for is_good, status in answers if not is_good and status < 400] == []
+    assert {tuple(each.values("jwt")) for each in upstream.requests} == {(str(dict(good)["jwt"]).encode(),)}
+
+
+def wait_until_good_ones_pass(answers: list[tuple[bool, int]], guard: Guarded, count: int = 20) -> None:
+    """Wait for good requests of a load to pass from now on."""
+    deadline, begun = time.monotonic() + 15, len(answers)
+    while answers[begun:].count((True, 200)) < count:
+        assert time.monotonic() < deadline, guard.service.log() + guard.proxy.log()
+        time.sleep(0.02)
+
+
+def test_worker_killed_under_load(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """With two workers one is killed again and again: what arrives was verified, and afterwards all is well."""
+    arguments = ["--workers", "2", "--drain-seconds", "1"]
+    with guarded(
+        "nginx", upstream=upstream.port, files=plain_files, home=home, directory=tmp_path, arguments=arguments
+    ) as guard:
+        with under_load(guard.port, upstream) as answers:
+            for _ in range(3):
+                time.sleep(0.3)
+                children = Path(f"/proc/{guard.service.process.pid}/task/{guard.service.process.pid}/children")
+                if workers := children.read_text().split():
+                    os.kill(int(workers[0]), signal.SIGKILL)
+            time.sleep(0.5)
+        assert (True, 200) in answers
         wait_until_it_passes(guard)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_service_killed_under_load(
+    proxy: Proxy, plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path
+) -> None:
+    """Killed among requests, the service takes them with it: nothing passes until it is back, and then good ones do."""
+    with (
+        guarded(proxy, upstream=upstream.port, files=plain_files, home=home, directory=tmp_path) as guard,
+        under_load(guard.port, upstream) as answers,
+    ):
+        wait_until_good_ones_pass(answers, guard)
+        guard.service.process.kill()
+        guard.service.process.wait()
+        time.sleep(0.3)  # what it had granted is on its way
+        arrived, begun = len(upstream.requests), len(answers)
+        time.sleep(0.3)
+        assert len(upstream.requests) == arrived
+        assert min((status for _, status in answers[begun:]), default=0) >= 400
+        with service(proxy, guard.where, plain_files, home, tmp_path / "again"):
+            wait_until_good_ones_pass(answers, guard)
+            assert_rejected(exchange(guard.port, "GET", ANY, FORGED), "jws_malformed")
 
 
 def test_workers_end_unnoticed(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
