@@ -15,7 +15,7 @@ import pytest
 
 import material
 from e2e import gates, test_main_job, test_path_confusion
-from e2e.answers import TRANSACTION_ID, assert_rejected
+from e2e.answers import ANSWERS, TRANSACTION_ID, assert_rejected, body_of
 from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials, write_files
 from e2e.http_client import Connection, H2Connection, Header, NoResponse, exchange
 from e2e.proxies import PROXIES, Guarded, guarded
@@ -302,6 +302,63 @@ def test_methods_are_those_of_the_client(guard: Guarded, upstream: RecordingUpst
         assert_rejected(response, "route_unknown")
     upstream.assert_untouched()
     passed(guard, upstream, credentials(), "/only/get")
+
+
+def test_large_body(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """No size of bodies is too much, unless somebody says so."""
+    passed(guard, upstream, credentials(), "/orders/large", "POST", b"x" * 2_000_000)
+
+
+HEAD = b"POST /orders/7 HTTP/1.1\r\nHost: gate.test\r\n"
+WITH_WORDS = ("nginx", "envoy", "envoy-grpc")
+"""Proxies that can be told what to say of requests that they do not understand."""
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+@pytest.mark.parametrize(
+    ("reason", "octets"),
+    [
+        pytest.param("request_unsafe", HEAD + b"Content-Length: x\r\n\r\n", id="length"),
+        pytest.param("request_unsafe", HEAD + b"Transfer-Encoding: gzip\r\n\r\n", id="coding"),
+        pytest.param("request_unsafe", HEAD + b"X Y: z\r\n\r\n", id="name"),
+        pytest.param("headers_too_large", HEAD + b"X: " + b"y" * 1_200_000 + b"\r\n\r\n", id="large"),
+    ],
+)
+def test_refused_by_the_proxy_itself(guard: Guarded, upstream: RecordingUpstream, reason: str, octets: bytes) -> None:
+    """What a proxy refuses without asking is told in the gate's words where its configuration can have them."""
+    with Connection(guard.port) as connection:
+        with contextlib.suppress(OSError):  # it may have heard enough
+            connection.send(octets)
+        response = connection.read()
+    if guard.proxy.door in WITH_WORDS:
+        assert (response.status, response.body) == (ANSWERS[reason][0], body_of(reason))
+        assert response.value("content-type") == "application/json"
+    else:
+        assert response.status in {400, 431, 501}
+    upstream.assert_untouched()
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+def test_options_of_the_server(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """`OPTIONS *` is no request for the API, wherever it ends."""
+    response = exchange(guard.port, "OPTIONS", "*", credentials())
+    assert (response.status, response.body) in {
+        "nginx": [(400, body_of("request_unsafe"))],
+        "haproxy": [(400, body_of("request_unsafe"))],
+        "caddy": [(200, b"")],
+        "traefik": [(200, b"")],
+    }.get(guard.proxy.door, [(404, body_of("route_unknown"))])
+    upstream.assert_untouched()
+
+
+@pytest.mark.parametrize("guard", ["envoy", "envoy-grpc"], indirect=True)
+def test_upgrade_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Envoy refuses upgrades itself, in the words of the gate; its own denials are no less told as they are."""
+    headers: list[Header] = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    headers.append(("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+    response = exchange(guard.port, "GET", ANY, [*credentials(), *headers])
+    assert (response.status, response.body) == (400, body_of("request_unsafe"))
+    upstream.assert_untouched()
 
 
 def test_each_request_of_a_connection(guard: Guarded, upstream: RecordingUpstream) -> None:
