@@ -5,6 +5,7 @@ Those of proxies are run with theirs in tests/e2e.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -18,12 +19,14 @@ from typing import Any
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from jwsgate.cli import main
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = sorted(folder for folder in (DEPLOY / "kubernetes").iterdir() if folder.is_dir())
+DIALECTS = next(option.type.choices for option in main.commands["serve"].params if option.name == "dialect")
 FOLDERS = [pytest.param(folder, id=folder.name) for folder in KUBERNETES]
 
 
@@ -128,6 +131,25 @@ def test_container_file() -> None:
     assert set(extras.split(",")) <= set(known)
     stages = text.split("\nFROM ")
     assert "USER 65532:65532" in stages[-1]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_container_has_what_dialects_need(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever extra the command line asks for when nothing is installed is in the container."""
+    (extras,) = re.findall(r'"\.\[(.*)\]"', (DEPLOY / "Containerfile").read_text())
+    missing = {"uvloop", "httptools", "h2", "envoy.service.auth.v3"}
+    asked = []
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
+    for _ in range(3):
+        said = CliRunner().invoke(main, ["serve", "--dialect", dialect, "--portal", "no.yaml", "--policy", "no.yaml"])
+        (extra,) = re.findall(r"jwsgate\[(.*)\]", said.output) or [""]
+        if not extra:
+            break
+        asked.append(extra)
+        missing -= {"serve": {"uvloop", "httptools"}, "grpc": {"h2", "envoy.service.auth.v3"}}[extra]
+    assert asked == (["serve", "grpc"] if dialect == "envoy-grpc" else ["serve"])
+    assert set(asked) <= set(extras.split(","))
 
 
 def test_systemd_unit(tmp_path: Path) -> None:
