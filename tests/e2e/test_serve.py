@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ import material
 from e2e import gates
 from e2e.answers import assert_rejected, body_of
 from e2e.estate import KEYS, RSA, Files, credentials, write_files
-from e2e.http_client import Header, NoResponse, exchange
+from e2e.http_client import Connection, Header, NoResponse, exchange
 from e2e.proxies import PROXIES, Guarded, Proxy, guarded, proxy_before, serve_command
 from e2e.upstream import RecordingUpstream, Wire
 
@@ -377,10 +378,42 @@ def test_nginx_keeps_no_path_for_itself(
         upstream.assert_untouched()
 
 
+def test_trailers_behind_haproxy(plain_files: Files, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """They go upstream as they came, unless two lines are changed: then a body needs a length, and has no trailers."""
+    chunked: list[Header] = [*credentials(), ("Transfer-Encoding", "chunked")]
+    octets = b"3\r\nabc\r\n0\r\nX-Subject: spoof\r\n\r\n"
+    arrangement = {"upstream": upstream.port, "files": plain_files, "home": home}
+    with guarded("haproxy", directory=tmp_path, **arrangement) as guard:  # type: ignore[arg-type]
+        assert exchange(guard.port, "POST", ANY, chunked, octets).status == 200
+        assert b"spoof" in upstream.octets  # or docs/serve.md and haproxy.cfg need not say so
+        upstream.clear()
+    changes = {
+        "\n    # Trailers of requests": " proto h1\n    # Trailers of requests",
+        "# http-request return status 411": "http-request return status 411",
+    }
+    with guarded("haproxy", directory=tmp_path, changes=changes, **arrangement) as guard:  # type: ignore[arg-type]
+        for more in ([], [("Content-Length", "3")]):
+            response = exchange(guard.port, "POST", ANY, [*chunked, *more], octets)
+            assert (response.status, response.json()["httpMessage"]) == (411, "Length Required")
+        with Connection(guard.port) as connection:
+            connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")  # with which HTTP/2 begins
+            assert connection.read().status == 400
+        upstream.assert_untouched()
+        assert exchange(guard.port, "POST", ANY, credentials(), b"abc").status == 200
+        assert upstream.only_request().body == b"abc"
+
+
+BODIES = """\
+routes:
+  - {name: signed, path: /**, jws: {detached: true}}
+  - {name: bound, path: /bound, bind: {body: {claim: d}}}
+"""
+
+
 @pytest.mark.parametrize("proxy", ["envoy", "envoy-grpc"])
 def test_body_behind_envoy(proxy: Proxy, home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
     """Envoy passes the body on where it is told to, and the JWS has to be over that very body."""
-    files = write_files(tmp_path / "files", policy="routes:\n  - {name: signed, path: /**, jws: {detached: true}}\n")
+    files = write_files(tmp_path / "files", policy=BODIES)
     body = b'{"amount": 1, "octets": "\xff"}'
     header, _, last = material.jws(KEYS[RSA], payload=body).split(".")
     headers: list[Header] = [("X-IBM-Client-Id", RSA), ("jwt", f"{header}..{last}")]
@@ -395,6 +428,13 @@ def test_body_behind_envoy(proxy: Proxy, home: Path, upstream: RecordingUpstream
         upstream.assert_untouched()
         assert exchange(guard.port, "POST", ANY, headers, body).status == 200
         assert upstream.only_request().body == body
+        upstream.clear()
+        digest = material.b64url(hashlib.sha256(body).digest())
+        bound = credentials(RSA, material.jws(KEYS[RSA], material.default_claims(d=digest)))
+        assert_rejected(exchange(guard.port, "POST", "/bound", bound, body + b" "), "binding_mismatch")
+        assert_rejected(exchange(guard.port, "POST", "/bound", credentials(), body), "claim_missing")
+        upstream.assert_untouched()
+        assert exchange(guard.port, "POST", "/bound", bound, body).status == 200
         upstream.clear()
         with proxy_before(proxy, guard.where, upstream.port, home, tmp_path) as untold:
             for more in ([], [partial]):
