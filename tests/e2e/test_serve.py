@@ -473,6 +473,8 @@ def test_bad_starts(plain_files: Files, tmp_path: Path) -> None:
     files = ["--portal", str(plain_files.portal), "--policy", str(plain_files.policy)]
     told = tmp_path / "told.yaml"
     told.write_text("routes:\n  - {name: a, path: /a, upstream: {claims: {X-Subject: sub}}}\n")
+    once = tmp_path / "once.yaml"
+    once.write_text("routes:\n  - {name: once, path: /once, single_use: true}\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for code, said, arguments in (
@@ -481,8 +483,12 @@ def test_bad_starts(plain_files: Files, tmp_path: Path) -> None:
             (2, "write an address such as 10.0.0.7", ["--dialect", "envoy", "--peers", "10.0.0.1/8", *files]),
             (1, "cannot listen on", ["--dialect", "envoy", "--listen", f"127.0.0.1:{port}", *files]),
             (1, "say so with --proxy-sets", ["--dialect", "nginx", *files[:2], "--policy", str(told)]),
+            (1, "once per worker", ["--dialect", "nginx", "--workers", "2", *files[:2], "--policy", str(once)]),
+            (1, "nowhere.yaml: (file): does not exist", ["--dialect", "nginx", *files[:2], "--policy", "nowhere.yaml"]),
         ):
             done = run_serve(*arguments)
             assert done.returncode == code, done
             assert said in done.stderr
+            # What is refused is not announced as if it were in force.
+            assert ("revision" in done.stdout) == (said == "cannot listen on")
             assert "Traceback" not in done.stderr

@@ -17,8 +17,7 @@ def _text(findings: Sequence[LintFinding]) -> str:
         problem, rule = finding.problem, finding.rule
         about = f" ({finding.application})" if finding.application else ""
         lines.append(
-            f"{problem.file}:{problem.line}:{problem.column}: {rule.level}: {problem.path}{about}: "
-            f"{problem.message} ({problem.remedy}) [{rule.name}]"
+            f"{problem.place}: {rule.level}: {problem.path}{about}: {problem.message} ({problem.remedy}) [{rule.name}]"
         )
     errors = sum(finding.rule.level == "error" for finding in findings)
     lines.append(f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing to mend")
