@@ -68,6 +68,34 @@ def test_objects_are_valid(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_kustomization_renders(folder: Path) -> None:
+    """kubectl makes of it the same objects, valid still, and a map of the files under the name that pods mount."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl (Debian: kubernetes-client)")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rendered = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    written = {(each["kind"], each["metadata"]["name"]) for each in documents(folder)}
+    assert rendered.keys() == written | {("ConfigMap", "jwsgate")}
+    assert rendered["ConfigMap", "jwsgate"]["data"] == {
+        name: (folder / name).read_text() for name in ("portal.yaml", "policy.yaml")
+    }
+    mounted = [
+        volume["configMap"]["name"]
+        for (kind, _), each in rendered.items()
+        if kind == "Deployment"
+        for volume in each["spec"]["template"]["spec"]["volumes"]
+        if "configMap" in volume
+    ]
+    assert mounted == ["jwsgate"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the validator's own imports
+        kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (PyPI)")
+    for each in rendered.values():
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_kustomization_has_its_files(folder: Path) -> None:
     """Every file that it names is there, and every file there is named."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
