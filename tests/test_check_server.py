@@ -120,6 +120,49 @@ def test_a_closed_connection_leaves_no_cycle() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("more", [[], ["X-Original-URI: /protected"], ["X-Forwarded-Uri: /protected"]])
+def test_ingress_nginx_is_denied(dialect: str, more: list[str]) -> None:
+    """Its `auth-url` speaks no dialect, and hands on what clients write into the headers of those; the log says so."""
+    sent = [
+        "GET /protected HTTP/1.1",
+        "Host: jwsgate.jwsgate.svc.cluster.local",
+        "X-Request-ID: 0123456789abcdef0123456789abcdef",
+        "X-Original-URL: https://api.example/protected",
+        "X-Original-Method: GET",
+        "X-Sent-From: nginx-ingress-controller",
+        "X-Real-IP: 10.0.0.1",
+        "X-Forwarded-For: 10.0.0.1",
+        "X-Auth-Request-Redirect: /protected",
+        "X-IBM-Client-Id: client",
+        f"jwt: {good()}",
+    ]
+
+    async def job(_server: CheckServer, ask: Ask) -> None:
+        answer = await ask("\r\n".join([*sent, *more, "", ""]).encode())
+        assert answer.startswith(b"HTTP/1.1 401 " if dialect == "nginx" else b"HTTP/1.1 400 ")
+        assert b"request is ambiguous or malformed" in answer
+
+    Service(dialect).run(job)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_others_may_say_who_sent_what(dialect: str) -> None:
+    """Only what ingress-nginx says of itself is refused, however often others were let pass."""
+    own = DIALECTS[dialect]
+    told = [f"{own.method.decode()}: GET", f"{own.target.decode()}: /protected"] if own.method else []
+    sent = ["GET /protected HTTP/1.1", "Host: api", *told, "X-IBM-Client-Id: client", f"jwt: {good()}"]
+
+    async def job(_server: CheckServer, ask: Ask) -> None:
+        for _ in range(2):
+            answer = await ask("\r\n".join([*sent, "X-Sent-From: nginx", "", ""]).encode())
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        answer = await ask("\r\n".join([*sent, "x-sent-from: nginx-ingress-controller", "", ""]).encode())
+        assert not answer.startswith(b"HTTP/1.1 200 ")
+
+    Service(dialect).run(job)
+
+
 def test_question_in_pieces() -> None:
     """A question is whole when its end has come, wherever the network cut it."""
 

@@ -562,7 +562,7 @@ def test_missing_files_end_the_process(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     for name in ("portal.yaml", "policy.yaml"):
-        assert f"{name}:0:0: (file): does not exist" in done.stderr
+        assert f"\n{name}: (file): does not exist (check the path)\n" in done.stderr
 
 
 def test_environment_of_a_process(folder: Path) -> None:

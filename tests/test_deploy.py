@@ -5,6 +5,7 @@ Those of proxies are run with theirs in tests/e2e.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -18,12 +19,14 @@ from typing import Any
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from jwsgate.cli import main
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = sorted(folder for folder in (DEPLOY / "kubernetes").iterdir() if folder.is_dir())
+DIALECTS = next(option.type.choices for option in main.commands["serve"].params if option.name == "dialect")
 FOLDERS = [pytest.param(folder, id=folder.name) for folder in KUBERNETES]
 
 
@@ -62,6 +65,34 @@ def test_objects_are_valid(folder: Path) -> None:
         kubernetes_validate.validate(document, version, strict=True)
         count += 1
     assert count >= 2
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_kustomization_renders(folder: Path) -> None:
+    """kubectl makes of it the same objects, valid still, and a map of the files under the name that pods mount."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl (Debian: kubernetes-client)")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rendered = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    written = {(each["kind"], each["metadata"]["name"]) for each in documents(folder)}
+    assert rendered.keys() == written | {("ConfigMap", "jwsgate")}
+    assert rendered["ConfigMap", "jwsgate"]["data"] == {
+        name: (folder / name).read_text() for name in ("portal.yaml", "policy.yaml")
+    }
+    mounted = [
+        volume["configMap"]["name"]
+        for (kind, _), each in rendered.items()
+        if kind == "Deployment"
+        for volume in each["spec"]["template"]["spec"]["volumes"]
+        if "configMap" in volume
+    ]
+    assert mounted == ["jwsgate"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the validator's own imports
+        kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (PyPI)")
+    for each in rendered.values():
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -128,6 +159,25 @@ def test_container_file() -> None:
     assert set(extras.split(",")) <= set(known)
     stages = text.split("\nFROM ")
     assert "USER 65532:65532" in stages[-1]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_container_has_what_dialects_need(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever extra the command line asks for when nothing is installed is in the container."""
+    (extras,) = re.findall(r'"\.\[(.*)\]"', (DEPLOY / "Containerfile").read_text())
+    missing = {"uvloop", "httptools", "h2", "envoy.service.auth.v3"}
+    asked = []
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
+    for _ in range(3):
+        said = CliRunner().invoke(main, ["serve", "--dialect", dialect, "--portal", "no.yaml", "--policy", "no.yaml"])
+        (extra,) = re.findall(r"jwsgate\[(.*)\]", said.output) or [""]
+        if not extra:
+            break
+        asked.append(extra)
+        missing -= {"serve": {"uvloop", "httptools"}, "grpc": {"h2", "envoy.service.auth.v3"}}[extra]
+    assert asked == (["serve", "grpc"] if dialect == "envoy-grpc" else ["serve"])
+    assert set(asked) <= set(extras.split(","))
 
 
 def test_systemd_unit(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_problem_text() -> None:
     assert expected == str(problem)
 
 
+def test_problem_without_a_line() -> None:
+    """A file that is not there has no line to jump to."""
+    problem = Problem("portal.yaml", 0, 0, "(file)", "does not exist", "check the path")
+    assert str(problem) == "portal.yaml: (file): does not exist (check the path)"
+
+
 def test_printable_text_is_kept() -> None:
     """Letters beyond ASCII, spaces and quotation marks are readable text and stay."""
     assert str(Problem("é.yaml", 1, 1, "grüße 日本", "'ω'", "…")) == "é.yaml:1:1: grüße 日本: 'ω' (…)"

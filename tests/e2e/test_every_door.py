@@ -15,43 +15,61 @@ import pytest
 
 import material
 from e2e import gates, test_main_job, test_path_confusion
-from e2e.answers import TRANSACTION_ID, assert_rejected
-from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials, write_files
+from e2e.answers import ANSWERS, TRANSACTION_ID, assert_rejected, body_of
+from e2e.estate import (
+    EMPTY_CERTIFICATE,
+    EXPIRED_CERTIFICATE,
+    FUTURE_CERTIFICATE,
+    KEYS,
+    NO_CERTIFICATE,
+    P256,
+    P384,
+    RSA,
+    Files,
+    credentials,
+    write_files,
+)
 from e2e.http_client import Connection, H2Connection, Header, NoResponse, exchange
 from e2e.proxies import PROXIES, Guarded, guarded
 from e2e.upstream import BODY, RecordingUpstream
+from jwsgate.core.reasons import Reason
 
 pytestmark = pytest.mark.e2e
 
 DOORS = (*gates.DOORS, *PROXIES)
 ANY = "/orders/7?full=yes"
 
-POLICY = """\
+POLICY = f"""\
+applications:
+  - {{client_id: {P384}, routes: [get]}}
 routes:
-  - {name: get, path: "/only/get", methods: [GET]}
+  - {{name: get, path: "/only/get", methods: [GET]}}
   - name: narrow
     path: "/narrow/**"
-    client_id: {header: X-Partner}
-    jws: {header: X-Partner-JWS, max_octets: 1000}
+    client_id: {{header: X-Partner}}
+    jws: {{header: X-Partner-JWS, max_octets: 1000}}
     algorithms: [RS256]
-    claims: {required: [exp, order], leeway: 30, issuer: tvo, audience: the world}
+    claims: {{required: [exp, order], leeway: 30, issuer: tvo, audience: the world}}
   - name: bound
     path: "/bound/**"
-    bind: {method: htm, url: htu, base_url: "https://api.example"}
-  - {name: once, path: "/once/**", single_use: true}
-  - {name: open, path: /open, open: true}
-  - {name: shadow, path: "/shadow/**", mode: report}
-  - {name: query, path: "/query/**", client_id: {query: client_id}, jws: {query: token}}
-  - {name: bearer, path: "/bearer/**", jws: {header: Authorization, scheme: Bearer}}
-  - {name: told, path: "/told/**", upstream: {claims: {X-Subject: sub}}}
-  - {name: everything, path: "/orders/**"}
-  - {name: any, path: "/any/**", open: true}
+    bind: {{method: htm, url: htu, base_url: "https://api.example"}}
+  - {{name: once, path: "/once/**", single_use: true}}
+  - {{name: open, path: /open, open: true}}
+  - {{name: shadow, path: "/shadow/**", mode: report}}
+  - {{name: query, path: "/query/**", client_id: {{query: client_id}}, jws: {{query: token}}}}
+  - {{name: bearer, path: "/bearer/**", jws: {{header: Authorization, scheme: Bearer}}}}
+  - {{name: told, path: "/told/**", upstream: {{claims: {{X-Subject: sub}}}}}}
+  - {{name: chained, path: "/chained/**", certificates: {{ca_file: ca.pem}}}}
+  - {{name: everything, path: "/orders/**"}}
+  - {{name: any, path: "/any/**", open: true}}
 """
 
 
 @pytest.fixture(scope="session")
 def door_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return write_files(tmp_path_factory.mktemp("doors"), policy=POLICY)
+    files = write_files(tmp_path_factory.mktemp("doors"), policy=POLICY)
+    (files.directory / "ca.pem").write_text(material.certificate(material.private_key("rsa", "stranger"), "ca"))
+    return files
 
 
 @pytest.fixture(scope="session", params=DOORS, ids=lambda door: door.removesuffix(" -s").replace(" ", "-"))
@@ -191,13 +209,103 @@ def test_jose_header_rejected(
     rejected(guard, upstream, headers, *reasons)
 
 
-def test_other_certificates_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
-    """No certificate, and another application's key."""
-    rejected(guard, upstream, credentials(NO_CERTIFICATE, material.jws(KEYS[RSA])), "certificate_missing")
-    rejected(guard, upstream, credentials(P256, material.jws(KEYS[RSA])), "algorithm_not_allowed")
-    rejected(
-        guard, upstream, credentials(RSA, material.jws(material.private_key("rsa", "stranger"))), "signature_mismatch"
-    )
+def stranger(**options: Any) -> str:
+    """A JWS by a key that nobody has registered."""
+    return material.jws(material.private_key("rsa", "stranger"), **options)
+
+
+REST: list[Any] = [
+    pytest.param("certificate_missing", lambda: credentials(NO_CERTIFICATE, material.jws(KEYS[RSA])), id="certificate"),
+    pytest.param(
+        "certificate_missing", lambda: credentials(EMPTY_CERTIFICATE, material.jws(KEYS[RSA])), id="empty-certificate"
+    ),
+    pytest.param("certificate_expired", lambda: credentials(EXPIRED_CERTIFICATE), id="expired-certificate"),
+    pytest.param("certificate_not_yet_valid", lambda: credentials(FUTURE_CERTIFICATE), id="future-certificate"),
+    pytest.param("algorithm_not_allowed", lambda: credentials(P256, material.jws(KEYS[RSA])), id="other-kind-of-key"),
+    pytest.param(
+        "algorithm_not_allowed",
+        lambda: credentials(RSA, material.jws(material.public_pem(KEYS[RSA]).encode(), algorithm="HS256")),
+        id="public-key-for-a-secret",
+    ),
+    pytest.param("algorithm_not_allowed", lambda: credentials(RSA, none()), id="none"),
+    pytest.param("signature_mismatch", lambda: credentials(RSA, stranger()), id="stranger"),
+    pytest.param(
+        "signature_mismatch", lambda: credentials(RSA, material.altered(material.jws(KEYS[RSA]), -9)), id="altered"
+    ),
+    pytest.param("route_not_allowed", lambda: credentials(P384), id="route-of-others"),
+]
+
+
+def none() -> str:
+    """A JWS that says it needs no signature, and has one."""
+    payload = material.compact_json(material.default_claims())
+    return material.jws(KEYS[RSA], header={"alg": "none"}, payload=payload, algorithm="RS256")
+
+
+@pytest.mark.parametrize(("reason", "headers"), REST)
+def test_others_rejected(
+    guard: Guarded, upstream: RecordingUpstream, reason: str, headers: Callable[[], list[Header]]
+) -> None:
+    """Certificates that count for nothing, keys of others, and routes of others."""
+    rejected(guard, upstream, headers(), reason)
+
+
+def test_application_has_its_own_route(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Whom the policy leaves one route passes there."""
+    passed(guard, upstream, credentials(P384), "/only/get")
+
+
+@pytest.mark.parametrize(("key", "header"), list(test_main_job.forged_headers()))
+def test_header_names_no_key(
+    guard: Guarded, upstream: RecordingUpstream, key: material.PrivateKey, header: dict[str, Any]
+) -> None:
+    """A key that the JOSE header brings along is never used."""
+    reasons = ("signature_mismatch", "header_parameter_unsupported", "jws_malformed")
+    rejected(guard, upstream, credentials(RSA, material.jws(key, header=header)), *reasons)
+
+
+@pytest.mark.parametrize(("payload", "reasons"), list(test_main_job.payloads()))
+def test_claims_rejected(guard: Guarded, upstream: RecordingUpstream, payload: bytes, reasons: list[str]) -> None:
+    """Claims that are expired, not yet valid, or no claims at all do not pass, well signed as they are."""
+    rejected(guard, upstream, credentials(RSA, material.jws(KEYS[RSA], payload=payload)), *reasons)
+
+
+@pytest.mark.parametrize(
+    ("reason", "headers"), [case for case in test_main_job.NARROW if not str(case.id).endswith("-imitated")]
+)
+def test_route_rules_reject(
+    guard: Guarded, upstream: RecordingUpstream, reason: str, headers: Callable[[], list[Header]]
+) -> None:
+    """Each rule of a route rejects on its own."""
+    rejected(guard, upstream, headers(), reason, target="/narrow/x")
+
+
+def test_chain_of_certificates(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """A certificate of another CA than the policy's."""
+    rejected(guard, upstream, credentials(), "certificate_unusable", target="/chained/x")
+
+
+ELSEWHERE = {
+    Reason.BODY_MALFORMED,  # of the action sign
+    Reason.BODY_TOO_LARGE,  # test_large_body and test_serve.py
+    Reason.HEADERS_TOO_LARGE,
+    Reason.REQUEST_TIMEOUT,
+    Reason.CLIENT_CERTIFICATE_MISSING,  # `jwsgate run` alone
+    Reason.CLIENT_CERTIFICATE_MISMATCH,
+    Reason.POLICY_UNAVAILABLE,  # no door opens without files
+    Reason.AUDIT_UNAVAILABLE,  # test_serve_process.py
+    Reason.INTERNAL_ERROR,
+}
+"""Reasons that do not come from what a request says, or not behind every door."""
+
+
+def test_every_reason_at_every_door() -> None:
+    """Each reason that can be had at every door is asked for here, at every door."""
+    lists = (test_main_job.CLIENT_IDS, test_main_job.TOKENS, test_main_job.NARROW, REST)
+    asked = {case.values[0] for cases in lists for case in cases}
+    asked |= {reason for case in (*test_main_job.ALG_HEADERS, *test_main_job.payloads()) for reason in case.values[1]}
+    asked |= {"certificate_unusable", "binding_mismatch", "jws_replayed", "request_unsafe", "route_unknown"}  # below
+    assert asked == set(Reason) - ELSEWHERE
 
 
 @pytest.mark.parametrize(
@@ -255,7 +363,7 @@ def test_tunnels_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
     upstream.assert_untouched()
 
 
-@pytest.mark.parametrize("guard", ["haproxy", "traefik"], indirect=True)
+@pytest.mark.parametrize("guard", ["haproxy", "traefik", "envoy", "envoy-grpc"], indirect=True)
 def test_http2_in_front(guard: Guarded, upstream: RecordingUpstream) -> None:
     """HAProxy has the target of HTTP/2 in two forms; decided on is the one that goes upstream, in each proxy."""
     lower: list[Header] = [(name.lower(), value) for name, value in credentials()]
@@ -302,6 +410,63 @@ def test_methods_are_those_of_the_client(guard: Guarded, upstream: RecordingUpst
         assert_rejected(response, "route_unknown")
     upstream.assert_untouched()
     passed(guard, upstream, credentials(), "/only/get")
+
+
+def test_large_body(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """No size of bodies is too much, unless somebody says so."""
+    passed(guard, upstream, credentials(), "/orders/large", "POST", b"x" * 2_000_000)
+
+
+HEAD = b"POST /orders/7 HTTP/1.1\r\nHost: gate.test\r\n"
+WITH_WORDS = ("nginx", "envoy", "envoy-grpc")
+"""Proxies that can be told what to say of requests that they do not understand."""
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+@pytest.mark.parametrize(
+    ("reason", "octets"),
+    [
+        pytest.param("request_unsafe", HEAD + b"Content-Length: x\r\n\r\n", id="length"),
+        pytest.param("request_unsafe", HEAD + b"Transfer-Encoding: gzip\r\n\r\n", id="coding"),
+        pytest.param("request_unsafe", HEAD + b"X Y: z\r\n\r\n", id="name"),
+        pytest.param("headers_too_large", HEAD + b"X: " + b"y" * 1_200_000 + b"\r\n\r\n", id="large"),
+    ],
+)
+def test_refused_by_the_proxy_itself(guard: Guarded, upstream: RecordingUpstream, reason: str, octets: bytes) -> None:
+    """What a proxy refuses without asking is told in the gate's words where its configuration can have them."""
+    with Connection(guard.port) as connection:
+        with contextlib.suppress(OSError):  # it may have heard enough
+            connection.send(octets)
+        response = connection.read()
+    if guard.proxy.door in WITH_WORDS:
+        assert (response.status, response.body) == (ANSWERS[reason][0], body_of(reason))
+        assert response.value("content-type") == "application/json"
+    else:
+        assert response.status in {400, 431, 501}
+    upstream.assert_untouched()
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+def test_options_of_the_server(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """`OPTIONS *` is no request for the API, wherever it ends."""
+    response = exchange(guard.port, "OPTIONS", "*", credentials())
+    assert (response.status, response.body) in {
+        "nginx": [(400, body_of("request_unsafe"))],
+        "haproxy": [(400, body_of("request_unsafe"))],
+        "caddy": [(200, b"")],
+        "traefik": [(200, b"")],
+    }.get(guard.proxy.door, [(404, body_of("route_unknown"))])
+    upstream.assert_untouched()
+
+
+@pytest.mark.parametrize("guard", ["envoy", "envoy-grpc"], indirect=True)
+def test_upgrade_rejected(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """Envoy refuses upgrades itself, in the words of the gate; its own denials are no less told as they are."""
+    headers: list[Header] = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    headers.append(("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+    response = exchange(guard.port, "GET", ANY, [*credentials(), *headers])
+    assert (response.status, response.body) == (400, body_of("request_unsafe"))
+    upstream.assert_untouched()
 
 
 def test_each_request_of_a_connection(guard: Guarded, upstream: RecordingUpstream) -> None:
@@ -371,6 +536,11 @@ SPOOFED: list[Header] = [
     ("X-Original-Method", "DELETE"),
     ("X-Original-URI", "/open"),
     ("X-Original-Address", "10.0.0.1"),
+    ("X-Forwarded-For", "10.0.0.1"),
+    ("X-Forwarded-Host", "other.test"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Real-IP", "10.0.0.1"),
+    ("Forwarded", "for=10.0.0.1;host=other.test"),
     ("x-envoy-original-path", "/open"),
     ("x-envoy-auth-partial-body", "false"),
     ("x-envoy-auth-headers-to-remove", "jwt"),
@@ -386,6 +556,48 @@ def test_spoofed_metadata(guard: Guarded, upstream: RecordingUpstream) -> None:
         upstream.clear()
         rejected(guard, upstream, [*spoofed, ("X-IBM-Client-Id", RSA)], "jws_missing")
         rejected(guard, upstream, [*spoofed, *credentials(P256, material.jws(KEYS[RSA]))], "algorithm_not_allowed")
+
+
+@pytest.mark.parametrize("name", ["X-Original-URI", "X-Forwarded-Uri", "X-Original-Method", "X-Forwarded-Method"])
+def test_spoofed_spellings(guard: Guarded, upstream: RecordingUpstream, name: str) -> None:
+    """Spelled so that it may be read as one that proxies use, it is refused, or changes nothing."""
+    value = "/open" if "UR" in name.upper() else "OPTIONS"
+    for spelled in (name.replace("-", "_"), name.replace("-", "."), name.lower(), name.replace("-", "_", 1)):
+        for headers in ([(spelled, value)], [(spelled, value), (name, value)]):
+            response = exchange(guard.port, "GET", ANY, [*headers, *credentials()])
+            if response.status == 200:
+                request = upstream.only_request()
+                assert (request.method, request.target) == ("GET", ANY.encode())
+            else:
+                assert_rejected(response, "request_unsafe")
+            upstream.clear()
+            rejected(guard, upstream, [*headers, ("X-IBM-Client-Id", RSA)], "jws_missing", "request_unsafe")
+
+
+@pytest.mark.parametrize("guard", PROXIES, indirect=True)
+def test_address_in_the_audit_log(guard: Guarded, upstream: RecordingUpstream) -> None:
+    """It is the client's, as the proxy sees it, whatever the client says of itself."""
+    spoofed: list[Header] = [(name, value) for name, value in SPOOFED if "10.0.0.1" in str(value)]
+    transaction = passed(guard, upstream, [*spoofed, *credentials()])[b"x-global-transaction-id"][0].decode()
+    lines = (guard.service.directory.parent / "audit.jsonl").read_text().splitlines()
+    (record,) = (each for each in map(json.loads, lines) if each["transaction_id"] == transaction)
+    assert record["peer"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("announced", [False, True])
+@pytest.mark.parametrize("guard", [each for each in DOORS if each != "haproxy"], indirect=True)
+def test_trailers_stay_behind(guard: Guarded, upstream: RecordingUpstream, announced: bool) -> None:
+    """What only the gate may tell the upstream does not get there after the body either."""
+    headers = [*credentials(), ("Transfer-Encoding", "chunked")]
+    if announced:
+        headers += [("TE", "trailers"), ("Trailer", "X-Subject")]
+    for target in ("/told/x", "/orders/x"):
+        octets = b"3\r\nabc\r\n0\r\nX-Subject: spoof\r\n\r\n"
+        response = exchange(guard.port, "POST", target, headers, octets)
+        assert response.status == 200, response
+        assert upstream.only_request().body == b"abc"
+        assert b"spoof" not in upstream.octets
+        upstream.clear()
 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "X-Rewrite-URL"])

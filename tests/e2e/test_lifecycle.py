@@ -302,7 +302,7 @@ def test_reload_of_bad_files(ending: Gate, upstream: RecordingUpstream) -> None:
     portal.unlink()
     send_signal(ending, signal.SIGHUP)
     ending.wait_for_log("stays in force")
-    ending.wait_for_log("portal.yaml:0:0")
+    ending.wait_for_log("portal.yaml: (file): does not exist")
     assert exchange(ending.port, "GET", "/load/x", credentials()).status == 200
     policy.write_text(ONE_ROUTE)
     portal.write_text(material.portal_yaml(applications()))

@@ -26,6 +26,9 @@ __all__ = ["DIALECTS", "Dialect", "Question", "Tongue", "check_policy", "denied"
 _TRANSACTION: Final = TRANSACTION_HEADER.encode()
 _PARTIAL: Final = b"x-envoy-auth-partial-body"
 _REMOVE: Final = b"x-envoy-auth-headers-to-remove"
+# What the `auth-url` of ingress-nginx says of itself (nginx.tmpl of kubernetes/ingress-nginx).
+_SENT_FROM: Final = b"x-sent-from"
+_INGRESS_NGINX: Final = b"nginx-ingress-controller"
 _JSON: Final = "application/json"
 _MOST_NAMES: Final = 1000
 _NONE: Final[Collection[bytes]] = ()
@@ -109,7 +112,12 @@ class Tongue:
         """
         return self._asked(question) if self._dialect.is_envoy else self._told(question)
 
-    def _watches(self, name: bytes) -> bool:
+    def _watches(self, name: bytes, value: bytes) -> bool:
+        if name.lower() == _SENT_FROM:
+            if value == _INGRESS_NGINX:
+                # It hands on what clients write into the headers that are read here.
+                raise _unsafe("the auth-url of ingress-nginx asks, which speaks no dialect")
+            return False
         if dropped_name(name) in self._watched:
             return True
         if len(self._unwatched) < _MOST_NAMES:
@@ -121,7 +129,7 @@ class Tongue:
         fields: list[tuple[bytes, bytes]] = []
         for field in question.headers:
             name, value = field
-            if name in self._unwatched or not self._watches(name):
+            if name in self._unwatched or not self._watches(name, value):
                 fields.append(field)
             elif name.lower() != _PARTIAL:
                 # Envoy joins what was repeated; no client ID and no JWS has a comma.
@@ -140,7 +148,7 @@ class Tongue:
                 if name in told:
                     raise _unsafe("a header of the proxy is repeated")
                 told[name] = value
-            elif name in unwatched or not self._watches(name):
+            elif name in unwatched or not self._watches(name, value):
                 fields.append(field)
             elif name.lower() not in self._sets:
                 raise _unsafe("a header imitates one that only the proxy or the gate may send")

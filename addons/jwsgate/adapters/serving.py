@@ -30,7 +30,7 @@ from .worker import WorkerLink
 __all__ = ["ServeSettings", "serve"]
 
 _ENTRY_OCTETS = 6144
-"""What a remembered JWS may take on average, as the cache reckons; more than the usual one does."""
+"""What a remembered JWS may take on average, as the cache reckons (and `--remember` says); the usual one takes less."""
 
 _COLLECT_AFTER = 20_000, 50, 100
 """Objects more before the collector looks at the new ones, and how many such looks before it looks at older ones."""

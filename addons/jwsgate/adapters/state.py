@@ -80,12 +80,9 @@ class GateState:
             CannotTakeUp: and nothing has changed.
         """
         names = portal, tuple(policies)
-        snapshot = self.snapshot if names == self._loaded_from else self._load(names)
+        snapshot = self.snapshot if names == self._loaded_from else self._load(names, replay_store)
         store = self._open_replay_store(replay_store)
-        try:
-            self._check(snapshot, store[0])
-        except Unfit as error:
-            raise CannotTakeUp(f"{error} ({error.remedy})") from None
+        self._demand_fit(snapshot, replay_store)
         if snapshot is not self.snapshot:
             self._before = self._loaded_from, self.snapshot
             self._loaded_from = names
@@ -105,6 +102,12 @@ class GateState:
             Unfit: when the policy asks for what this gate, as it was started, cannot do.
         """
         self._check(snapshot, self._replay_store_name)
+
+    def _demand_fit(self, snapshot: Snapshot | None, store: str) -> None:
+        try:
+            self._check(snapshot, store)
+        except Unfit as error:
+            raise CannotTakeUp(f"{error} ({error.remedy})") from None
 
     def _check(self, snapshot: Snapshot | None, store: str) -> None:
         if snapshot is None:
@@ -142,7 +145,7 @@ class GateState:
         except Unfit as error:
             raise CannotTakeUp(f"jwsgate_replay_store: {error} ({error.remedy})") from None
 
-    def _load(self, names: _Names) -> Snapshot | None:
+    def _load(self, names: _Names, store: str) -> Snapshot | None:
         portal, policies = names
         if not portal or not policies:
             raise CannotTakeUp("jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH")
@@ -156,6 +159,7 @@ class GateState:
                 logger.error(_list_of(error))
                 return self._before[1]
             raise CannotTakeUp(_list_of(error)) from None
+        self._demand_fit(snapshot, store)  # before anything is said of it
         # What it refers to is only known now; had that changed since, the revision could not have been known either.
         self.seen = [*before, *state_of(*paths, snapshot.files)[len(before) :]]
         logger.info(

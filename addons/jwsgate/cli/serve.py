@@ -156,7 +156,8 @@ def _is_there(module: str) -> bool:
     type=click.IntRange(0, 10_000_000),
     default=100_000,
     show_default=True,
-    help="How many verified JWS are remembered, so that seen ones cost no signature; some 3 KiB each.",
+    help="How many verified JWS are remembered, so that seen ones cost no signature; up to 6 KiB each on average, so "
+    "fewer of large ones.",
 )
 @replay_store_option
 @admin_option

@@ -21,8 +21,7 @@ def _text(findings: Sequence[LintFinding]) -> str:
         problem, rule = finding.problem, finding.rule
         about = f" ({finding.application})" if finding.application else ""
         lines.append(
-            f"{problem.file}:{problem.line}:{problem.column}: {rule.level}: {problem.path}{about}: "
-            f"{problem.message} ({problem.remedy}) [{rule.name}]"
+            f"{problem.place}: {rule.level}: {problem.path}{about}: {problem.message} ({problem.remedy}) [{rule.name}]"
         )
     errors = sum(finding.rule.level == "error" for finding in findings)
     counts = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"

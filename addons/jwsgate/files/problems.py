@@ -51,9 +51,13 @@ class Problem:
     message: str
     remedy: str
 
+    @property
+    def place(self) -> str:
+        """`file:line:column`, or the file alone where it has no lines to name."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message} ({self.remedy})"
-        return printable(text)
+        return printable(f"{self.place}: {self.path}: {self.message} ({self.remedy})")
 
 
 class ProblemsFound(Exception):
