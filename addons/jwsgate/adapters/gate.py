@@ -115,6 +115,7 @@ class JwsGate:
         self.accounts = Accounts()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
+        self.body_seconds = 20.0
         self.draining = False
         """Whether the process is about to end, so that no connection is to be used again."""
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
@@ -130,6 +131,12 @@ class JwsGate:
             "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
         )
         loader.add_option("jwsgate_header_seconds", int, 20, "How long the head of an HTTP/1 request may take.")
+        loader.add_option(
+            "jwsgate_body_seconds",
+            int,
+            20,
+            "How long a body that is held until it is whole may take, and a second more for each 1,000 octets of it.",
+        )
         # With "eager", mitmproxy connects upstream for requests that will be denied.
         ctx.options.update(connection_strategy="lazy")
 
@@ -155,6 +162,7 @@ class JwsGate:
             take_up_options(ctx.options, self.state, self.accounts)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
+            self.body_seconds = ctx.options.jwsgate_body_seconds
 
     def _asks_client_certificate(self) -> bool:
         snapshot = self.state.snapshot
@@ -253,10 +261,17 @@ class JwsGate:
 
     def answers_early(self, flow: http.HTTPFlow) -> bool:
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
-        record = self._records.get(flow)
-        if record is not None and not isinstance(record.decision, Rejected):
+        decision = self.decision_on(flow)
+        if decision is not None and not isinstance(decision, Rejected):
             return False
+        if decision is not None and decision.reason is Reason.BODY_TOO_LARGE:
+            return True
         return "expect" in flow.request.headers or is_large(flow.request.data.headers.fields, unknown=True)
+
+    def is_denied(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it."""
+        decision = self.decision_on(flow)
+        return decision is None or isinstance(decision, Rejected)
 
     def body_limit(self, flow: http.HTTPFlow) -> int | None:
         """How many octets a body may have; None for any number."""

@@ -16,12 +16,18 @@ class Gatekeeper(Protocol):
 
     max_header_octets: int
     header_seconds: float
+    body_seconds: float
+    """How long a body that is held may take, and a second more for each 1,000 octets of it."""
     bodyless: WeakSet[http.HTTPFlow]
     """HTTP/2 requests that end with their headers, which nothing in the headers tells."""
     draining: bool
 
     def answers_early(self, flow: http.HTTPFlow) -> bool:
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
+        ...
+
+    def is_denied(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it."""
         ...
 
     def body_limit(self, flow: http.HTTPFlow) -> int | None:

@@ -107,6 +107,11 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         self.head_since: float | None = None
         """Since when the head of a request is incomplete, on the monotonic clock."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a part of a head has come, or the client is still to read the answer that ends the connection."""
+        return self.head_since is not None or self.state == self.linger
+
     def read_headers(self, event: events.Event) -> Steps[None]:
         while self.buf._data[:2] == b"\r\n" or self.buf._data[:1] == b"\n":
             self.buf.maybe_extract_lines()  # RFC 9112 section 2.2: empty lines before a request are passed over
