@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -196,6 +197,7 @@ def _checked_ca(settings: RunSettings) -> str:
     return str(path)
 
 
+_END_SECONDS: Final = 3.0
 _OF_OUR_OWN: Final = {"mode": "--upstream", "listen_host": "--listen", "listen_port": "--listen"}
 
 
@@ -296,7 +298,22 @@ async def _serve(settings: RunSettings) -> int:
                 if command is not None:
                     await command.end()
     # What the command says of itself comes first: its tests have failed, whatever the gate saw.
-    return (command.code if command is not None else 0) or int(gate.accounts.report.failed)
+    code = (command.code if command is not None else 0) or int(gate.accounts.report.failed)
+    _end_soon(code)
+    return code
+
+
+def _end_soon(code: int) -> None:
+    """What is left is done; Python would go on waiting for the threads that an add-on may have left behind."""
+
+    def end() -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+
+    timer = threading.Timer(_END_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _take_sockets(the_master: SidecarMaster, settings: RunSettings, link: WorkerLink | None) -> None:
