@@ -19,6 +19,7 @@ from mitmproxy.utils import vt_codes
 from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
 
+from .audit import STANDARD_OUTPUT
 from .command import Command, command_environment
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
@@ -66,6 +67,12 @@ class RunSettings:
     """Which requests make the exit code 1."""
     command: Sequence[str] = ()
     """A command to run beside the gate, which ends with it."""
+
+    @property
+    def stdout_is_taken(self) -> bool:
+        """Whether standard output is the command's, or the audit log's, so that the log goes to standard error."""
+        audits = self.audit == STANDARD_OUTPUT or f"jwsgate_audit={STANDARD_OUTPUT}" in self.mitmproxy_options
+        return audits or bool(self.command)
 
 
 class _Log(termlog.TermLogHandler):
@@ -274,9 +281,9 @@ async def _serve(settings: RunSettings) -> int:
     opts = options.Options()
     try:
         the_master: Any = _master_class(settings.ui)(opts)
-        if settings.command and the_master._termlog_addon is not None:
+        if settings.stdout_is_taken and the_master._termlog_addon is not None:
             handler = the_master._termlog_addon.logger
-            handler.file = sys.stderr  # standard output is the command's
+            handler.file = sys.stderr
             handler.formatter = log.MitmFormatter(vt_codes.ensure_supported(sys.stderr))
         gate = _apply(opts, the_master, settings, link)
         if isinstance(the_master, SidecarMaster):
@@ -319,7 +326,8 @@ def _end_soon(code: int) -> None:
 def _take_sockets(the_master: SidecarMaster, settings: RunSettings, link: WorkerLink | None) -> None:
     """Raises CannotListen, also when there would be no log."""
     if (fault := the_master.log_handler.fault) is not None:
-        raise CannotListen(f"the log cannot be written to stdout: {fault.strerror}")
+        place = "stderr" if settings.stdout_is_taken else "stdout"
+        raise CannotListen(f"the log cannot be written to {place}: {fault.strerror}")
     server: Any = the_master.addons.get("proxyserver")
     if link is not None:
         server.sockets = link.sockets
