@@ -396,6 +396,59 @@ def test_wrong_option_value(door: Door, home: Path, upstream: RecordingUpstream,
     assert_refused(door, finished, upstream)
 
 
+REFUSED_VALUES = [
+    ("jwsgate_max_header_octets=-1", "jwsgate_max_header_octets=-1 lets no request in; give 256 or more"),
+    ("jwsgate_max_header_octets=0", "jwsgate_max_header_octets=0 lets no request in"),
+    ("jwsgate_header_seconds=0", "jwsgate_header_seconds=0 lets no request in; give 1 or more"),
+    ("jwsgate_body_seconds=-5", "jwsgate_body_seconds=-5 lets no request in; give 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("option", "said"), REFUSED_VALUES)
+def test_limit_that_lets_nothing_in(
+    door: Door, home: Path, upstream: RecordingUpstream, files: Files, option: str, said: str
+) -> None:
+    """A gate that could answer no request does not start."""
+    finished = start(door, home, upstream, files, [option])
+    assert_refused(door, finished, upstream)
+    assert said in finished.output
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "said"),
+    [
+        ("http", "server=false", "--set server=false: a gate has to listen"),
+        ("https", "ssl_verify_upstream_trusted_ca=/nonexistent", "--set ssl_verify_upstream_trusted_ca /nonexistent: "),
+        ("http", "ssl_verify_upstream_trusted_ca=/etc/hostname", "verifies nothing for an upstream without TLS"),
+        ("https", "ssl_verify_upstream_trusted_confdir=/nonexistent", "/nonexistent: there is no such folder"),
+    ],
+)
+def test_what_would_only_show_later(
+    home: Path, upstream: RecordingUpstream, files: Files, url: str, option: str, said: str
+) -> None:
+    """What mitmproxy itself would find out with the first request, or pass over, is refused at start."""
+    finished = gates.run_to_end(
+        lambda port: gates.command(
+            "jwsgate run",
+            upstream=f"{url}://127.0.0.1:{upstream.port}",
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=[option],
+        ),
+        env=gates.environment(home),
+        directory=files.directory,
+    )
+    assert_refused("jwsgate run", finished, upstream)
+    assert said in finished.output
+
+
+def test_problems_are_told_under_one_name(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """The list of what is wrong with the files begins with the program's name, once."""
+    finished = start("jwsgate run", home, upstream, write_files(tmp_path, policy="routes: []\n"))
+    assert finished.stderr.startswith("jwsgate: 1 problem:\n")
+
+
 @pytest.mark.parametrize("missing", ["--portal", "--policy", "--upstream"])
 def test_missing_argument(home: Path, upstream: RecordingUpstream, files: Files, missing: str) -> None:
     """`jwsgate run` does not start without what it needs, and says what that is."""

@@ -127,16 +127,6 @@ class JwsGate:
 
     def load(self, loader: Loader) -> None:
         add_options(loader)
-        loader.add_option(
-            "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
-        )
-        loader.add_option("jwsgate_header_seconds", int, 20, "How long the head of an HTTP/1 request may take.")
-        loader.add_option(
-            "jwsgate_body_seconds",
-            int,
-            20,
-            "How long a body that is held until it is whole may take, and a second more for each 1,000 octets of it.",
-        )
         # With "eager", mitmproxy connects upstream for requests that will be denied.
         ctx.options.update(connection_strategy="lazy")
 

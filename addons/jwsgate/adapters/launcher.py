@@ -193,15 +193,29 @@ def _master_class(ui: str) -> type[master.Master]:
             return SidecarMaster
 
 
-def _checked_ca(settings: RunSettings) -> str:
-    path = Path(str(settings.upstream_ca))
+def _check_ca(name: str, file: str, settings: RunSettings) -> None:
     if not settings.upstream.startswith("https:"):
-        raise exceptions.OptionsError("--upstream-ca verifies nothing for an upstream without TLS; use https://")
+        raise exceptions.OptionsError(f"{name} verifies nothing for an upstream without TLS; use https://")
     try:
-        check_ca_file(path)
-    except Unfit as error:
-        raise exceptions.OptionsError(f"--upstream-ca {path}: {error} ({error.remedy})") from None
-    return str(path)
+        check_ca_file(Path(file).expanduser())
+    except (Unfit, RuntimeError) as error:
+        remedy = f" ({error.remedy})" if isinstance(error, Unfit) else ""
+        raise exceptions.OptionsError(f"{name} {file}: {error}{remedy}") from None
+
+
+def _check_options(opts: options.Options, settings: RunSettings) -> None:
+    """What mitmproxy itself would only find out with the first request, if ever."""
+    if not opts.server:
+        raise exceptions.OptionsError("--set server=false: a gate has to listen; leave it true")
+    given, folder = opts.ssl_verify_upstream_trusted_ca, opts.ssl_verify_upstream_trusted_confdir
+    if given:
+        _check_ca(
+            "--upstream-ca" if given == settings.upstream_ca else "--set ssl_verify_upstream_trusted_ca",
+            given,
+            settings,
+        )
+    if folder and not Path(folder).expanduser().is_dir():
+        raise exceptions.OptionsError(f"--set ssl_verify_upstream_trusted_confdir={folder}: there is no such folder")
 
 
 _END_SECONDS: Final = 3.0
@@ -237,7 +251,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
         keep_host_header=True,
     )
     if settings.upstream_ca is not None:
-        opts.update(ssl_verify_upstream_trusted_ca=_checked_ca(settings))
+        opts.update(ssl_verify_upstream_trusted_ca=settings.upstream_ca)
     opts.update_defer(
         jwsgate_portal=settings.portal,
         jwsgate_policy=list(settings.policies),
@@ -266,6 +280,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
     if opts.deferred:
         unknown = ", ".join(sorted(opts.deferred))
         raise exceptions.OptionsError(f"--set {unknown}: mitmproxy has no such option here; check the spelling")
+    _check_options(opts, settings)
     gate.start()
     return gate
 
@@ -290,7 +305,7 @@ async def _serve(settings: RunSettings) -> int:
             _take_sockets(the_master, settings, link)
         admin_sockets = _admin_sockets(settings, link)
     except (exceptions.OptionsError, CannotListen) as error:
-        sys.stderr.write(f"jwsgate: {error}\n")
+        sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
     lifecycle = Lifecycle(_SidecarService(the_master, gate), settings.drain_seconds, link)
     command = Command(settings.command, settings.drain_seconds, lifecycle.stop) if settings.command else None

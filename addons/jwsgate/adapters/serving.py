@@ -140,7 +140,7 @@ async def _serve(settings: ServeSettings) -> int:
         sys.stderr.write(f"jwsgate: {error} ({error.remedy})\n")
         return 1
     except (CannotTakeUp, CannotListen) as error:
-        sys.stderr.write(f"jwsgate: {error}\n")
+        sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
     lifecycle = Lifecycle(service, settings.drain_seconds, link)
     service.server = CheckServer(service.checker, settings.peers, sockets, service.connection)
