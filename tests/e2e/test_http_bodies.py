@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import socket
 import threading
 import time
@@ -772,6 +773,9 @@ def test_unreachable_upstream(stranded_gate: Gate, upstream: RecordingUpstream, 
     """Without an upstream the answer is the same, names no address, and has a transaction ID."""
     with upstream.scripted(no_tls):
         assert_stranded(stranded_gate, size)
+    causes = re.findall(r"jwsgate: [0-9a-f]{24} no answer from upstream: (.+)", stranded_gate.log())
+    assert causes
+    assert all(re.search("refused|Connect call failed|TLS|SSL", cause) for cause in causes), causes
 
 
 def assert_stranded(stranded_gate: Gate, size: int) -> None:

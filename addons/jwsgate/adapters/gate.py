@@ -51,6 +51,7 @@ from .options import add_options, take_up_options
 from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
+from .upstream_log import UpstreamLog
 
 __all__ = ["SIGNER_NAME", "JwsGate", "log_fault"]
 
@@ -113,6 +114,7 @@ class JwsGate:
         self.on_reload: Callable[[Outcome], None] = lambda _outcome: None
         """Told of each reading of the files, when what is good is in force."""
         self.accounts = Accounts()
+        self._upstream_log = UpstreamLog()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
         self.body_seconds = 20.0
@@ -486,7 +488,8 @@ class JwsGate:
         if self.accounts.metrics is not None:
             self.accounts.metrics.connection_closed()
 
-    def upstream_failed(self) -> None:
+    def upstream_failed(self, transaction_id: str, cause: str) -> None:
         """Note that a client had to be told so."""
+        self._upstream_log.failed(time.monotonic(), transaction_id, cause)
         if self.accounts.metrics is not None:
             self.accounts.metrics.upstream_failed()

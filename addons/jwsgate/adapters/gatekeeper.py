@@ -34,8 +34,8 @@ class Gatekeeper(Protocol):
         """How many octets a body may have; None for any number."""
         ...
 
-    def upstream_failed(self) -> None:
-        """Note that a client had to be told so."""
+    def upstream_failed(self, transaction_id: str, cause: str) -> None:
+        """Note that a client had to be told so; the cause may hold what the upstream sent."""
         ...
 
     def refuse(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:

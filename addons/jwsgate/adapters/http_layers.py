@@ -195,7 +195,7 @@ class GateHttpLayer(HttpLayer):
                 pass
         if event.code.http_status_code() is None:
             return None
-        self.gate.upstream_failed()
+        self.gate.upstream_failed(transaction, (stream and stream.context.server.error) or event.message)
         return BACKSIDE, transaction
 
 
