@@ -28,6 +28,7 @@ from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
 from .listening import CannotListen, address_text, bind_sockets, inherited_sockets
+from .option_owners import add_owners, check_known
 from .reload import Outcome
 from .seal import install
 from .worker import WorkerLink
@@ -268,18 +269,18 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
     )
     if "web_columns" in opts:  # mitmweb: the comments tell why requests were refused
         opts.update(web_columns=["method", "path", "status", "comment"])
+    chosen = dict(option.partition("=")[::2] for option in settings.mitmproxy_options)
+    for name in chosen:
+        if (ours := _OF_OUR_OWN.get(name)) is not None:
+            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
+    if isinstance(the_master, SidecarMaster):
+        add_owners(the_master, chosen)
     gate = install(the_master)
     gate.tls.verifies_upstream = True
     gate.state.is_alone = link is None
-    for option in settings.mitmproxy_options:
-        name = option.partition("=")[0]
-        if (ours := _OF_OUR_OWN.get(name)) is not None:
-            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
-    _make_ca(opts, dict(option.partition("=")[::2] for option in settings.mitmproxy_options))
-    opts.set(*settings.mitmproxy_options)
-    if opts.deferred:
-        unknown = ", ".join(sorted(opts.deferred))
-        raise exceptions.OptionsError(f"--set {unknown}: mitmproxy has no such option here; check the spelling")
+    _make_ca(opts, chosen)
+    opts.set(*settings.mitmproxy_options, defer=True)
+    check_known(opts)
     _check_options(opts, settings)
     gate.start()
     return gate
