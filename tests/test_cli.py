@@ -406,14 +406,14 @@ def test_workers(monkeypatch: pytest.MonkeyPatch, settings: list[RunSettings]) -
     """Several are a supervisor's, whose workers are this command line again; what it returns is the exit code."""
     asked: list[tuple[object, ...]] = []
 
-    def supervise(*arguments: object) -> int:
-        asked.append(arguments)
+    def supervise(*arguments: object, stdout_is_taken: bool) -> int:
+        asked.append((*arguments, stdout_is_taken))
         return 3
 
     monkeypatch.setattr("jwsgate.cli.run.supervise", supervise)
     result = run("--workers", "4", "--listen", "[::1]:1", "--admin", "127.0.0.1:2", "--drain-seconds", "7")
     assert result.exit_code == 3
-    assert asked == [([sys.executable, *sys.orig_argv[1:]], 4, ("::1", 1), ("127.0.0.1", 2), 7)]
+    assert asked == [([sys.executable, *sys.orig_argv[1:]], 4, ("::1", 1), ("127.0.0.1", 2), 7, False)]
     assert settings == []
     monkeypatch.setenv("JWSGATE_WORKER", "{}")
     assert run("--workers", "4").exit_code == 0

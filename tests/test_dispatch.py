@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -181,6 +182,40 @@ def test_hanging_addon_ends_the_chain(
     manager.add(Addon("a", hang), Addon("release"))
     assert poked(manager) == ["a", "last"]
     assert "no end after 0.05 s" in caplog.text
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_addon_that_does_not_heed_being_cancelled(
+    manager: SealedAddonManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eager: bool
+) -> None:
+    """It is given up just so, and keeps neither the request nor the end of the process waiting."""
+    monkeypatch.setattr(dispatch, "_DEADLINE_SECONDS", 0.05)
+    monkeypatch.setattr(dispatch, "_abandoned", kept := set())
+    ends = False
+
+    async def hang_for_good() -> None:
+        while not ends:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    manager.add(Addon("a", hang_for_good), Addon("release"))
+    trace: list[str] = []
+
+    async def run() -> None:
+        nonlocal ends
+        if eager:
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        await asyncio.wait_for(manager.trigger_event(PokeHook(trace)), 5)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        ends = True
+        (still,) = kept
+        still.cancel()
+        await asyncio.wait([still])
+
+    asyncio.run(run())
+    assert trace == ["a", "last"]
+    assert "no end after 0.05 s" in caplog.text
+    assert not kept
 
 
 def test_a_timeout_of_its_own_is_no_hanging(manager: SealedAddonManager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,13 @@ def test_every_spelling_is_dropped(name: bytes) -> None:
     assert without(((name, b"admin"), (b"X-Sub-2", b"kept")), {dropped_name(b"X-Sub")}) == ((b"X-Sub-2", b"kept"),)
 
 
+@pytest.mark.parametrize("name", [b"Transfer_Encoding", b"content.length", b"HTTP2_Settings", b"Keep~Alive"])
+def test_look_alikes_of_framing_headers_are_dropped(name: bytes) -> None:
+    """They go whatever the policy adds; the framing headers themselves stay."""
+    kept = ((b"Transfer-Encoding", b"chunked"), (b"HOST", b"h"), (b"X_Any", b"kept"))
+    assert without(((name, b"chunked"), *kept), frozenset()) == kept
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

@@ -79,7 +79,7 @@ def gate(
 def http_gate(
     door: Door, home: Path, session_upstream: RecordingUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gate]:
-    """A gate with a route for each way of treating bodies and connections, and little patience for headers."""
+    """A gate with a route for each way of treating bodies and connections, and little patience."""
     files = write_files(tmp_path_factory.mktemp("http"), policy=HTTP_POLICY)
     with gates.running(
         lambda port: gates.command(
@@ -88,7 +88,7 @@ def http_gate(
             port=port,
             portal=files.portal,
             policy=files.policy,
-            options=["jwsgate_header_seconds=1"],
+            options=["jwsgate_header_seconds=1", "jwsgate_body_seconds=4"],
         ),
         env=gates.environment(home),
         directory=files.directory,

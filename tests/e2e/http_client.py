@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -169,6 +170,15 @@ class Connection:
     def exactly(self, count: int) -> bytes:
         """So many octets, without asking what they mean."""
         return self._exactly(count)
+
+    def has_octets(self) -> bool:
+        """Whether anything of an answer has come."""
+        timeout = self._socket.gettimeout()
+        self._socket.settimeout(0.01)
+        with contextlib.suppress(TimeoutError):
+            self._buffer += self._socket.recv(1 << 16)
+        self._socket.settimeout(timeout)
+        return bool(self._buffer)
 
     def is_closed(self, seconds: float = 5) -> bool:
         """Whether the peer closes in time, without sending anything more."""

@@ -193,6 +193,8 @@ def test_script_changes_while_it_runs(
 # Other add-ons
 
 
+WEB_OPTIONS = ["web_open_browser=false", "web_port=0"]
+
 MEDDLER = """
 import pathlib
 from mitmproxy import exceptions, http
@@ -282,6 +284,22 @@ async def request(flow):
     await asyncio.sleep(0.02)
     flow.response = None
 """,
+    "hangs": """
+import asyncio
+async def requestheaders(flow):
+    await asyncio.sleep(3600)
+async def request(flow):
+    await asyncio.sleep(3600)
+""",
+    "hangs-for-good": """
+import asyncio
+async def requestheaders(flow):
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+""",
     "rewrites-early": """
 def requestheaders(flow):
     flow.request.path = "/admin"
@@ -358,6 +376,55 @@ def test_other_addon(meddled: tuple[Gate, Path], upstream: RecordingUpstream, na
     token = good_token()
     assert send(gate.port, good(token)) == 200
     assert upstream.only_request().values("jwt") == [token.encode()]
+
+
+HANGS = {
+    "waits": """
+import asyncio
+async def requestheaders(flow):
+    while flow.request.path in ("/good/path", "/bad"):
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+""",
+    "thread": """
+import asyncio, time
+async def request(flow):
+    if flow.request.path in ("/good/path", "/bad"):
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("hang", "door"), [("waits", "mitmdump -s"), ("waits", "jwsgate run"), ("thread", "jwsgate run")]
+)
+def test_addon_that_hangs_for_good(
+    home: Path, upstream: RecordingUpstream, files: Files, tmp_path: Path, hang: str, door: Door
+) -> None:
+    """After ten seconds a request is denied, good or bad; others go on, and the process ends when it is asked to."""
+    script = tmp_path / "hangs.py"
+    script.write_text(HANGS[hang])
+    how: dict[str, Any] = {"scripts_after": [script]}
+    if door == "jwsgate run":
+        how = {"options": [f"scripts={script}", *WEB_OPTIONS], "arguments": ["--ui", "web"]}
+    with mitmdump(home, upstream, files, tmp_path, door=door, **how) as gate:
+        statuses: list[int | None] = []
+        threads = [
+            threading.Thread(target=lambda octets=octets: statuses.append(send(gate.port, octets, 15)))
+            for octets in (good(good_token()), bad_requests()[0])
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        assert exchange(gate.port, "GET", "/well", credentials(ED25519)).status == 200
+        for thread in threads:
+            thread.join()
+        assert statuses == [500, 500]
+        assert [request.target for request in upstream.requests] == [b"/well"]
+        gate.process.terminate()
+        assert gate.process.wait(8) == 0
 
 
 @pytest.mark.parametrize("protocol", ["h1", "h2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import socket
 import threading
 import time
@@ -286,6 +287,91 @@ def test_expect_continue(http_gate: Gate, upstream: RecordingUpstream) -> None:
             assert connection.read().status == 200
             assert connection.exchange("GET", ANY, credentials()).status == 200
         assert upstream.wait_for_requests(2)[0].body == b"x" * size
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
+def test_body_that_is_too_large_is_refused_at_once(http_gate: Gate, upstream: RecordingUpstream, tls: bool) -> None:
+    """A length of one octet more than the route takes is answered before any of the body, over HTTP/2 too."""
+    started = time.monotonic()
+    assert_rejected(early(http_gate, [*credentials(), length(1001)], target="/small/1", tls=tls), "body_too_large")
+    with H2Connection(http_gate.port) as connection:
+        stream = connection.start("POST", "/small/1", [*lower(credentials()), ("content-length", "1001")])
+        assert_rejected(connection.read(stream), "body_too_large")
+        assert connection.wait_for(h2.events.StreamReset, stream).error_code == h2.errors.ErrorCodes.NO_ERROR
+    assert time.monotonic() - started < 0.9
+    upstream.assert_untouched()
+
+
+def drip(connection: Connection, seconds: float) -> None:
+    """Send an octet ten times a second, until the answer is there."""
+    deadline = time.monotonic() + seconds
+    while not connection.has_octets():
+        assert time.monotonic() < deadline, "neither answered nor cut"
+        connection.send(b"x")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
+@pytest.mark.parametrize("dripping", [False, True], ids=["silent", "dripping"])
+def test_small_denied_body_is_not_waited_for(
+    http_gate: Gate, upstream: RecordingUpstream, tls: bool, dripping: bool
+) -> None:
+    """A denied request whose small body does not come is answered soon all the same, and its connection closed."""
+    with Connection(http_gate.port, tls=tls, timeout=4) as connection:
+        connection.send(request_octets("POST", ANY, [length(60_000)]) + b"x")
+        if dripping:
+            drip(connection, 4)
+        response = connection.read()
+        assert_rejected(response, "client_id_missing")
+        assert response.value("Connection") == "close"
+        assert connection.is_closed()
+    upstream.assert_untouched()
+
+
+def test_small_denied_h2_body_is_not_waited_for(http_gate: Gate, upstream: RecordingUpstream) -> None:
+    """Over HTTP/2 the stream ends, and the connection goes on."""
+    with H2Connection(http_gate.port, timeout=4) as connection:
+        streams = [connection.start("POST", ANY, [*lower(bad()), ("content-length", "60000")]) for _ in range(3)]
+        for stream in streams:
+            connection.send(stream, b"x")
+        for stream in streams:
+            assert_rejected(connection.read(stream), "signature_mismatch")
+            assert connection.wait_for(h2.events.StreamReset, stream).error_code == h2.errors.ErrorCodes.NO_ERROR
+        upstream.assert_untouched()
+        stream = connection.start("GET", ANY, lower(credentials()), ends=True)
+        assert connection.read(stream).status == 200
+
+
+@pytest.mark.parametrize("target", [ANY, "/signed/1"])
+def test_held_body_must_keep_a_pace(http_gate: Gate, upstream: RecordingUpstream, target: str) -> None:
+    """A body that is held until it is whole, and drips, is refused when its time is over; nothing went upstream."""
+    body = b"x" * 60_000
+    headers = signed(body) if target == "/signed/1" else credentials()
+    with Connection(http_gate.port) as connection:
+        connection.send(request_octets("POST", target, [*headers, length(len(body))]) + b"x")
+        drip(connection, 9)
+        response = connection.read()
+        assert_rejected(response, "request_timeout")
+        assert response.value("Connection") == "close"
+        assert connection.is_closed()
+    with H2Connection(http_gate.port) as h2_connection:
+        h2_headers = [*lower(headers), ("content-length", str(len(body)))]
+        stream = h2_connection.start("POST", target, h2_headers)
+        h2_connection.send(stream, b"x")
+        assert_rejected(h2_connection.read(stream), "request_timeout")
+    upstream.assert_untouched()
+
+
+def test_held_body_with_a_pace_may_take_longer(http_gate: Gate, upstream: RecordingUpstream) -> None:
+    """What brings enough octets is not cut when the first seconds are over."""
+    body = b"x" * 60_000
+    with Connection(http_gate.port) as connection:
+        connection.send(request_octets("POST", ANY, [*credentials(), length(len(body))]))
+        for start in range(0, len(body), 7500):
+            connection.send(body[start : start + 7500])
+            time.sleep(0.7)
+        assert connection.read().status == 200
+    assert upstream.only_request().body == body
 
 
 # Limits
@@ -687,6 +773,9 @@ def test_unreachable_upstream(stranded_gate: Gate, upstream: RecordingUpstream, 
     """Without an upstream the answer is the same, names no address, and has a transaction ID."""
     with upstream.scripted(no_tls):
         assert_stranded(stranded_gate, size)
+    causes = re.findall(r"jwsgate: [0-9a-f]{24} no answer from upstream: (.+)", stranded_gate.log())
+    assert causes
+    assert all(re.search("refused|Connect call failed|TLS|SSL", cause) for cause in causes), causes
 
 
 def assert_stranded(stranded_gate: Gate, size: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 import material
 from e2e import gates
 from e2e.answers import TRANSACTION_ID, assert_rejected, body_of
-from e2e.estate import P256, RSA, Files, credentials
+from e2e.estate import KEYS, P256, RSA, Files, credentials
 from e2e.gates import Door, Gate
 from e2e.http_client import (
     HOST,
@@ -29,6 +29,7 @@ from e2e.http_client import (
     request_octets,
 )
 from e2e.upstream import BODY, Answer, RecordingUpstream, Wire
+from feature_material import detached
 
 pytestmark = pytest.mark.e2e
 
@@ -354,6 +355,43 @@ def test_bare_line_feeds_mean_the_same_on_both_sides(http_gate: Gate, upstream: 
     for request in upstream.requests:
         assert (request.values("X-A"), request.values("X-C")) == ([b"b"], [b"d"])
     assert b"b\nX" not in upstream.octets
+
+
+LOOK_ALIKES = ["Transfer_Encoding", "transfer.encoding", "Content_Length", "HTTP2_Settings", "Keep_Alive"]
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_look_alikes_of_framing_headers_go_no_further(http_gate: Gate, upstream: RecordingUpstream, name: str) -> None:
+    """An upstream that folds names could read them as the framing; over HTTP/2 too."""
+    headers: list[Header] = [*credentials(), (name, "chunked"), ("X_Any", "kept")]
+    assert exchange(http_gate.port, "POST", ANY, headers, b"body").status == 200
+    assert h2_exchange(http_gate.port, "POST", ANY, lower(headers), b"body").status == 200
+    for request in upstream.wait_for_requests(2):
+        assert request.values(name) == []
+        assert request.values("X_Any") == [b"kept"]
+        assert request.body == b"body"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
+@pytest.mark.parametrize("path", [ANY, "/signed/1"])
+@pytest.mark.parametrize("start", [b"", b"3\r\nabc\r\n"], ids=["first", "later"])
+def test_malformed_chunk_is_answered(
+    http_gate: Gate, upstream: RecordingUpstream, start: bytes, path: str, tls: bool
+) -> None:
+    """Who was allowed, and then sends a chunk that is none, is told so; the upstream gets no whole request."""
+    headers: list[Header] = (
+        credentials() if path == ANY else [("X-IBM-Client-Id", RSA), ("jwt", detached(KEYS[RSA], b"x"))]
+    )
+    with Connection(http_gate.port, tls=tls) as connection:
+        connection.send(request_octets("POST", path, [*headers, ("Transfer-Encoding", "chunked")]) + start)
+        time.sleep(0.1)
+        connection.send(b"zz\r\nabc\r\n0\r\n\r\n")
+        response = connection.read()
+        assert_rejected(response, "request_unsafe")
+        assert response.value("Connection") == "close"
+        assert connection.is_closed()
+    upstream.settle()
+    assert upstream.requests == []
 
 
 def test_early_answer_to_a_malformed_head_is_readable(http_gate: Gate) -> None:

@@ -154,6 +154,23 @@ def test_denied_while_ending(ending: Gate, upstream: RecordingUpstream) -> None:
     upstream.assert_untouched()
 
 
+@pytest.mark.parametrize("dripping", [False, True], ids=["silent", "dripping"])
+def test_denied_and_unfinished(ending: Gate, upstream: RecordingUpstream, dripping: bool) -> None:
+    """A denied request whose body does not come is answered, and does not keep the process from its end."""
+    with Connection(ending.port) as connection, Connection(ending.port, timeout=4) as late:
+        connection.send(request_octets("POST", "/orders/1", [("Content-Length", "60000")]))
+        late.send(request_octets("POST", "/orders/1", [("Content-Length", "60000")]))
+        time.sleep(0.3)
+        begin_to_end(ending)
+        while dripping and not connection.has_octets():
+            connection.send(b"x")
+            time.sleep(0.1)
+        for each in (connection, late):
+            assert_rejected(each.read(), "client_id_missing")
+        assert ends(ending, 5) == 0
+    upstream.assert_untouched()
+
+
 def test_http2_streams(ending: Gate, upstream: RecordingUpstream) -> None:
     """On one connection, the stream in flight finishes and a new one is told to go elsewhere."""
     machine = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))

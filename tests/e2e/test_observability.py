@@ -19,6 +19,8 @@ from e2e import gates
 from e2e.estate import KEYS, NO_CERTIFICATE, RSA, Files, credentials, write_files
 from e2e.gates import Door, Gate
 from e2e.http_client import Connection, Header, exchange, request_octets
+from e2e.lifecycle_material import started
+from e2e.proxies import serve_command
 from e2e.upstream import RecordingUpstream
 
 pytestmark = pytest.mark.e2e
@@ -166,6 +168,59 @@ def test_audit_log_is_opened_anew(home: Path, upstream: RecordingUpstream, tmp_p
         exchange(gate.port, "GET", "/strict/3", credentials())
     assert [record["path"] for record in lines_of(moved)][:2] == ["/strict/1", "/strict/2"]
     assert [record["path"] for record in lines_of(audit)][-1] == "/strict/3"
+
+
+def assert_nothing_but_records(gate: Gate, count: int) -> None:
+    """Each line on stdout is a record, and the log is on stderr."""
+    gate.process.terminate()
+    assert gate.process.wait(10) == 0
+    records = lines_of(gate.directory / "stdout")
+    assert len(records) == count
+    log = (gate.directory / "stderr").read_text()
+    for said in ("listening on", "revision", "rejected: client_id_missing"):
+        assert said in log
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--audit", "-"),
+        ("--audit", "-", "--workers", "2"),
+        ("--set", "jwsgate_audit=-"),
+        ("--set", "jwsgate_audit=-", "--workers", "2"),
+        ("--audit", "-", "--ui", "web", "--set", "web_open_browser=false"),
+    ],
+    ids=" ".join,
+)
+def test_audit_log_on_standard_output(
+    home: Path, upstream: RecordingUpstream, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """It has standard output to itself, whoever writes the log."""
+    if "web" in arguments:
+        arguments = (*arguments, "--set", f"web_port={gates.free_port()}")
+    files = write_files(tmp_path / "files", policy=POLICY)
+    with started(home, upstream, files, *arguments) as gate:
+        for number in range(6):
+            exchange(gate.port, "GET", f"/strict/{number}", credentials() if number % 2 else ())
+        assert_nothing_but_records(gate, 6)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_audit_log_of_the_service_on_standard_output(home: Path, tmp_path: Path, workers: str) -> None:
+    """The same of `jwsgate serve`."""
+    files = write_files(tmp_path / "files", policy=POLICY.replace(", respond: claims", ""))
+    arguments = ("--audit", "-", "--workers", workers)
+    with gates.running(
+        lambda port: serve_command("traefik", f"127.0.0.1:{port}", files, arguments),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name="jwsgate serve",
+    ) as gate:
+        gate.wait_for_log("listening on")
+        asked = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/strict/1"), ("X-Forwarded-Host", "x")]
+        for headers in (asked, [*asked, *credentials()]):
+            exchange(gate.port, "GET", "/", headers)
+        assert_nothing_but_records(gate, 3)  # the probe of the start was the first
 
 
 @pytest.mark.parametrize(("level", "expected"), [("info", True), ("warning", True), ("debug", False), ("off", False)])

@@ -76,6 +76,7 @@ def test_no_answer(patient_gate: Gate, upstream: RecordingUpstream, size: int) -
                 h2_connection.send(stream, b"x" * size, ends=True)
             assert_rejected(h2_connection.read(stream), "backside")
     assert cut == [True, True]
+    assert f"no answer from upstream: silent for {LIMIT} s" in patient_gate.log()
     assert exchange(patient_gate.port, "GET", ANY, credentials()).status == 200
 
 

@@ -386,7 +386,123 @@ def test_unknown_option(home: Path, upstream: RecordingUpstream, files: Files, o
     """`jwsgate run` refuses an option that nobody knows, where mitmdump would keep silent."""
     finished = start("jwsgate run", home, upstream, files, [option])
     assert_refused("jwsgate run", finished, upstream)
-    assert option.partition("=")[0] in finished.output
+    assert f"--set {option.partition('=')[0]}: mitmproxy has no such option" in finished.output
+
+
+def test_unknown_option_that_is_nearly_one(home: Path, upstream: RecordingUpstream, files: Files) -> None:
+    """What may have been meant is named, also where the sidecar has it only on demand."""
+    finished = start("jwsgate run", home, upstream, files, ["modify_header=/~s/X-A/b"])
+    assert_refused("jwsgate run", finished, upstream)
+    assert "--set modify_header: mitmproxy has no such option; did you mean modify_headers?" in finished.output
+
+
+REFUSED_BY_THE_SIDECAR = {
+    "map_remote=|.|http://127.0.0.1:9/": "it changes where a request goes",
+    "server_replay_nopop=true": "it replaces the gate's answers",
+    "client_replay=x": "it sends requests of no client",
+    "stickycookie=~all": "it sends what one client was given with the requests of another",
+    "stickyauth=~all": "it sends what one client was given with the requests of another",
+    "block_list=:~all:444": "leave the path out of the policy's routes",
+    "map_local=|.|/etc/hostname": "let the upstream answer",
+    "flow_detail=2": "--ui web shows them",
+    "dns_use_hosts_file=false": "it is for DNS",
+}
+
+
+@pytest.mark.parametrize(("option", "said"), REFUSED_BY_THE_SIDECAR.items())
+def test_option_that_a_sidecar_cannot_have(
+    home: Path, upstream: RecordingUpstream, files: Files, option: str, said: str
+) -> None:
+    """It is refused by its name, with the reason."""
+    finished = start("jwsgate run", home, upstream, files, [option])
+    assert_refused("jwsgate run", finished, upstream)
+    assert f"--set {option.partition('=')[0]}: " in finished.stderr
+    assert said in finished.stderr
+
+
+SCRIPT = """
+import asyncio
+
+async def requestheaders(flow):
+    await asyncio.sleep(0)
+    flow.response = None
+
+def request(flow):
+    flow.response = None
+    flow.request.stream = True
+
+def response(flow):
+    flow.response.headers["X-Script"] = "mine"
+"""
+
+
+def test_options_of_addons_that_a_sidecar_leaves_out(
+    home: Path, upstream: RecordingUpstream, files: Files, tmp_path: Path
+) -> None:
+    """They take effect when they are set, all of them together, and nothing unverified passes."""
+    script, flows = tmp_path / "script.py", tmp_path / "flows"
+    script.write_text(SCRIPT)
+    options = [
+        "anticache=true",
+        "block_private=false",
+        "keep_alt_svc_header=true",
+        "modify_headers=/~s/X-Modified/yes",
+        "modify_body=/~s/^./!",
+        f"save_stream_file={flows}",
+        f"scripts={script}",
+        "upstream_auth=user:secret",
+    ]
+    with gates.running(
+        lambda port: gates.command(
+            "jwsgate run",
+            upstream=upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=options,
+        ),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name="jwsgate run",
+    ) as gate:
+        upstream.clear()
+        for headers in ([], credentials(RSA, "x.y.z"), credentials(RSA, material.jws(material.private_key("p256")))):
+            for body in (b"", b"small", b"x" * 200_000):
+                assert exchange(gate.port, "POST", "/", headers, body).status in (401, 500)
+        upstream.assert_untouched()
+        good = [*credentials(), ("If-None-Match", "x")]
+        response = exchange(gate.port, "POST", "/", good, b"body")
+        assert response.status == 200
+        assert response.body == b"!" + BODY[1:]
+        assert (response.value("X-Modified"), response.value("X-Script")) == ("yes", "mine")
+        request = upstream.only_request()
+        assert request.values("If-None-Match") == []
+        assert request.values("Authorization") == [b"Basic dXNlcjpzZWNyZXQ="]
+    assert "Traceback" not in gate.log()
+    assert flows.stat().st_size > 0
+
+
+def test_proxyauth(home: Path, upstream: RecordingUpstream, files: Files, tmp_path: Path) -> None:
+    """A user and password are asked for besides the JWS, not in place of it."""
+    with gates.running(
+        lambda port: gates.command(
+            "jwsgate run",
+            upstream=upstream.url,
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=["proxyauth=user:secret"],
+        ),
+        env=gates.environment(home),
+        directory=tmp_path,
+        name="jwsgate run",
+    ) as gate:
+        upstream.clear()
+        login = ("Authorization", "Basic dXNlcjpzZWNyZXQ=")
+        assert exchange(gate.port, "GET", "/", credentials()).status == 401
+        assert_rejected(exchange(gate.port, "GET", "/", [login]), "client_id_missing")
+        upstream.assert_untouched()
+        assert exchange(gate.port, "GET", "/", [*credentials(), login]).status == 200
 
 
 @pytest.mark.parametrize("option", ["body_size_limit=plenty", "listen_port=x"])
@@ -394,6 +510,59 @@ def test_wrong_option_value(door: Door, home: Path, upstream: RecordingUpstream,
     """An option with a value of the wrong type is refused."""
     finished = start(door, home, upstream, files, [option])
     assert_refused(door, finished, upstream)
+
+
+REFUSED_VALUES = [
+    ("jwsgate_max_header_octets=-1", "jwsgate_max_header_octets=-1 lets no request in; give 256 or more"),
+    ("jwsgate_max_header_octets=0", "jwsgate_max_header_octets=0 lets no request in"),
+    ("jwsgate_header_seconds=0", "jwsgate_header_seconds=0 lets no request in; give 1 or more"),
+    ("jwsgate_body_seconds=-5", "jwsgate_body_seconds=-5 lets no request in; give 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("option", "said"), REFUSED_VALUES)
+def test_limit_that_lets_nothing_in(
+    door: Door, home: Path, upstream: RecordingUpstream, files: Files, option: str, said: str
+) -> None:
+    """A gate that could answer no request does not start."""
+    finished = start(door, home, upstream, files, [option])
+    assert_refused(door, finished, upstream)
+    assert said in finished.output
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "said"),
+    [
+        ("http", "server=false", "--set server=false: a gate has to listen"),
+        ("https", "ssl_verify_upstream_trusted_ca=/nonexistent", "--set ssl_verify_upstream_trusted_ca /nonexistent: "),
+        ("http", "ssl_verify_upstream_trusted_ca=/etc/hostname", "verifies nothing for an upstream without TLS"),
+        ("https", "ssl_verify_upstream_trusted_confdir=/nonexistent", "/nonexistent: there is no such folder"),
+    ],
+)
+def test_what_would_only_show_later(
+    home: Path, upstream: RecordingUpstream, files: Files, url: str, option: str, said: str
+) -> None:
+    """What mitmproxy itself would find out with the first request, or pass over, is refused at start."""
+    finished = gates.run_to_end(
+        lambda port: gates.command(
+            "jwsgate run",
+            upstream=f"{url}://127.0.0.1:{upstream.port}",
+            port=port,
+            portal=files.portal,
+            policy=files.policy,
+            options=[option],
+        ),
+        env=gates.environment(home),
+        directory=files.directory,
+    )
+    assert_refused("jwsgate run", finished, upstream)
+    assert said in finished.output
+
+
+def test_problems_are_told_under_one_name(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """The list of what is wrong with the files begins with the program's name, once."""
+    finished = start("jwsgate run", home, upstream, write_files(tmp_path, policy="routes: []\n"))
+    assert finished.stderr.startswith("jwsgate: 1 problem:\n")
 
 
 @pytest.mark.parametrize("missing", ["--portal", "--policy", "--upstream"])

@@ -195,7 +195,8 @@ class _Connection(mode_servers.ProxyConnectionHandler):
             handler = self.transports[upstream].handler
             if handler is not None:
                 # Whoever waits is told that there is no connection, as if the upstream had closed it.
-                handler.cancel("the upstream is silent")
+                upstream.error = f"silent for {seconds:g} s"
+                handler.cancel(upstream.error)
 
     def drain(self) -> None:
         """End the connection unless a request is in flight, or on its way as the client has only just connected."""

@@ -28,6 +28,42 @@ class _Hung(Exception):
     """An add-on that waits for too long."""
 
 
+_abandoned: set[asyncio.Task[Any]] = set()
+"""What add-ons still do. The event loop itself does not keep tasks alive."""
+
+
+async def _outcome(work: Awaitable[object]) -> BaseException | None:
+    """What some work raised: an exit out of a task of its own would end the event loop there and then."""
+    try:
+        await work
+    except BaseException as error:
+        return error
+    return None
+
+
+async def _wait_a_while(work: Awaitable[object]) -> None:
+    """Wait for what an add-on does, and no longer than the deadline, even if it does not heed being cancelled.
+
+    Raises:
+        _Hung: when it was given up.
+        BaseException: what it raised.
+    """
+    task = asyncio.get_running_loop().create_task(_outcome(work), name="add-on")
+    if not task.done():
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+        # The end of the process waits for all tasks that the event loop knows of: this one might never come to an end.
+        asyncio._unregister_task(task)
+        try:
+            await asyncio.wait((task,), timeout=_DEADLINE_SECONDS)
+        finally:
+            task.cancel()
+    if not task.done():
+        raise _Hung(f"no end after {_DEADLINE_SECONDS:g} s")
+    if (error := task.result()) is not None:
+        raise error
+
+
 class SealedAddonManager(addonmanager.AddonManager):
     """An add-on manager that always comes to `last`. Made of mitmproxy's own with `seal_manager`."""
 
@@ -104,14 +140,12 @@ class SealedAddonManager(addonmanager.AddonManager):
                 try:
                     if result is not None and inspect.isawaitable(result):
                         is_ours = functions[index][1]
-                        async with asyncio.timeout(None if is_ours else _DEADLINE_SECONDS) as deadline:
-                            await result
+                        await (result if is_ours else _wait_a_while(result))
                 except BaseException as error:
                     current = asyncio.current_task()
                     if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
                         raise  # here it is real: the task is being ended
-                    hung = isinstance(error, TimeoutError) and deadline.expired()
-                    if not self._goes_on(_Hung(f"no end after {_DEADLINE_SECONDS:g} s") if hung else error):
+                    if not self._goes_on(error):
                         return
                 index += 1
                 if index >= len(functions):

@@ -51,6 +51,7 @@ from .options import add_options, take_up_options
 from .reload import Outcome, Reloader
 from .state import GateState
 from .tls import GateTls
+from .upstream_log import UpstreamLog
 
 __all__ = ["SIGNER_NAME", "JwsGate", "log_fault"]
 
@@ -115,8 +116,10 @@ class JwsGate:
         self.on_reload: Callable[[Outcome], None] = lambda _outcome: None
         """Told of each reading of the files, when what is good is in force."""
         self.accounts = Accounts()
+        self._upstream_log = UpstreamLog()
         self.max_header_octets = 65536
         self.header_seconds = 20.0
+        self.body_seconds = 20.0
         self.draining = False
         """Whether the process is about to end, so that no connection is to be used again."""
         self._records: WeakKeyDictionary[http.HTTPFlow, _Record] = WeakKeyDictionary()
@@ -128,10 +131,6 @@ class JwsGate:
 
     def load(self, loader: Loader) -> None:
         add_options(loader)
-        loader.add_option(
-            "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
-        )
-        loader.add_option("jwsgate_header_seconds", int, 20, "How long the head of an HTTP/1 request may take.")
         # With "eager", mitmproxy connects upstream for requests that will be denied.
         ctx.options.update(connection_strategy="lazy")
 
@@ -157,6 +156,7 @@ class JwsGate:
             take_up_options(ctx.options, self.state, self.accounts)
             self.max_header_octets = ctx.options.jwsgate_max_header_octets
             self.header_seconds = ctx.options.jwsgate_header_seconds
+            self.body_seconds = ctx.options.jwsgate_body_seconds
 
     def _asks_client_certificate(self) -> bool:
         snapshot = self.state.snapshot
@@ -257,10 +257,17 @@ class JwsGate:
 
     def answers_early(self, flow: http.HTTPFlow) -> bool:
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
-        record = self._records.get(flow)
-        if record is not None and not isinstance(record.decision, Rejected):
+        decision = self.decision_on(flow)
+        if decision is not None and not isinstance(decision, Rejected):
             return False
+        if decision is not None and decision.reason is Reason.BODY_TOO_LARGE:
+            return True
         return "expect" in flow.request.headers or is_large(flow.request.data.headers.fields, unknown=True)
+
+    def is_denied(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it."""
+        decision = self.decision_on(flow)
+        return decision is None or isinstance(decision, Rejected)
 
     def body_limit(self, flow: http.HTTPFlow) -> int | None:
         """How many octets a body may have; None for any number."""
@@ -496,7 +503,8 @@ class JwsGate:
         if self.accounts.metrics is not None:
             self.accounts.metrics.connection_closed()
 
-    def upstream_failed(self) -> None:
+    def upstream_failed(self, transaction_id: str, cause: str) -> None:
         """Note that a client had to be told so."""
+        self._upstream_log.failed(time.monotonic(), transaction_id, cause)
         if self.accounts.metrics is not None:
             self.accounts.metrics.upstream_failed()

@@ -16,6 +16,8 @@ class Gatekeeper(Protocol):
 
     max_header_octets: int
     header_seconds: float
+    body_seconds: float
+    """How long a body that is held may take, and a second more for each 1,000 octets of it."""
     bodyless: WeakSet[http.HTTPFlow]
     """HTTP/2 requests that end with their headers, which nothing in the headers tells."""
     draining: bool
@@ -24,12 +26,16 @@ class Gatekeeper(Protocol):
         """Whether a request is denied, whatever still arrives of it, and too much may arrive to wait for it."""
         ...
 
+    def is_denied(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request is denied, whatever still arrives of it."""
+        ...
+
     def body_limit(self, flow: http.HTTPFlow) -> int | None:
         """How many octets a body may have; None for any number."""
         ...
 
-    def upstream_failed(self) -> None:
-        """Note that a client had to be told so."""
+    def upstream_failed(self, transaction_id: str, cause: str) -> None:
+        """Note that a client had to be told so; the cause may hold what the upstream sent."""
         ...
 
     def refuse(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:

@@ -107,6 +107,11 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
         self.head_since: float | None = None
         """Since when the head of a request is incomplete, on the monotonic clock."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a part of a head has come, or the client is still to read the answer that ends the connection."""
+        return self.head_since is not None or self.state == self.linger
+
     def read_headers(self, event: events.Event) -> Steps[None]:
         while self.buf._data[:2] == b"\r\n" or self.buf._data[:1] == b"\n":
             self.buf.maybe_extract_lines()  # RFC 9112 section 2.2: empty lines before a request are passed over
@@ -136,11 +141,22 @@ class GateHttp1Server(_DropsTrailers, Http1Server):
 
     def read_body(self, event: events.Event) -> Steps[None]:
         steps = super().read_body(event)
-        return self._read_chunks(steps) if type(self.body_reader) is _WithoutTrailers else steps
+        is_chunked = type(self.body_reader) is _WithoutTrailers and isinstance(event, events.DataReceived)
+        return self._read_chunks(steps) if is_chunked else steps
 
     def _read_chunks(self, steps: Steps[None]) -> Steps[None]:
-        yield from steps
-        if self.state == self.read_body and len(self.buf) > self._parent.gate.max_header_octets:
+        told = None
+        for command in steps:
+            if type(command) is commands.CloseConnection and self.state == self.read_body and self.response is None:
+                # mitmproxy closes without a word; only the stream, which is told next, knows the transaction ID.
+                malformed = ResponseProtocolError(self.stream_id, "malformed", ErrorCode.GENERIC_CLIENT_ERROR)
+                told = self._parent.error_answer(malformed)
+            else:
+                yield command
+        if told is not None:
+            self.send = lambda _event: _nothing()  # type: ignore[method-assign, assignment]  # what else would come of the stream
+            yield from self._refuse(*told)
+        elif self.state == self.read_body and len(self.buf) > self._parent.gate.max_header_octets:
             yield from self._cut("a chunk's size, or the trailers, are larger than the gate reads")
 
     def wait(self, event: events.Event) -> Steps[None]:

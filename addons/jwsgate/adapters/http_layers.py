@@ -47,6 +47,14 @@ from .http_connections import GateHttp1Client, GateHttp1Server, GateHttp2Server,
 __all__ = ["GateHttpLayer", "GateHttpStream", "adopt", "http_layer_of"]
 
 _BAD_REQUEST: Final = ANSWERS[Reason.REQUEST_UNSAFE]
+_LOOK_SECONDS: Final = 1.0
+"""How often bodies that are held, and not there yet, are looked at; also how long a denied request's small body is
+waited for: a client whose body is there in time keeps its connection."""
+_SLOWEST_OCTETS_PER_SECOND: Final = 1000
+
+
+class _BodyDue(RequestData):
+    """Comes in place of more of a body, to ask whether to go on waiting for it."""
 
 
 # By ID, and weakly: a layer refers to its client, which would so keep itself alive.
@@ -67,6 +75,7 @@ def adopt(top: layer.Layer | None, gate: Gatekeeper) -> None:
             top.gate = gate  # type: ignore[attr-defined]  # of the new class, as those below
             top.used = top.failed = False  # type: ignore[attr-defined]
             top.ended = []  # type: ignore[attr-defined]
+            top.held, top.next_look = set(), None  # type: ignore[attr-defined]
             _http_layers[top.context.client.id] = top  # type: ignore[assignment]
             return
         top = getattr(top, "child_layer", None)
@@ -83,6 +92,10 @@ class GateHttpLayer(HttpLayer):
     ended: list[Connection]
     """Upstream connections that have ended. mitmproxy keeps each, and looks through all, while the client stays."""
 
+    held: set["GateHttpStream"]
+    """Streams whose body is held until it is whole, and was not yet when last looked at."""
+    next_look: commands.RequestWakeup | None
+
     def _handle_event(self, event: events.Event) -> Steps[None]:
         if self.failed:
             return
@@ -93,7 +106,12 @@ class GateHttpLayer(HttpLayer):
             elif not is_h3_alpn(alpn):
                 self.connections.setdefault(self.context.client, GateHttp1Server(self))
         try:
-            yield from super()._handle_event(event)
+            if isinstance(event, events.Wakeup) and event.command is self.next_look:
+                yield from self._look()
+            else:
+                yield from super()._handle_event(event)
+            if self.held:
+                yield from self._look_again()
             if isinstance(event, events.ConnectionClosed) and event.connection is not self.context.client:
                 self.ended.append(event.connection)
         except GeneratorExit:
@@ -104,6 +122,18 @@ class GateHttpLayer(HttpLayer):
             for connection in list(self.connections):
                 yield commands.CloseConnection(connection)
             raise
+
+    def _look(self) -> Steps[None]:
+        self.next_look = None
+        for stream in list(self.held):
+            if stream.awaits_body:
+                yield from self.event_to_child(stream, _BodyDue(stream.stream_id, b""))
+
+    def _look_again(self) -> Steps[None]:
+        self.held = {stream for stream in self.held if stream.awaits_body}
+        if self.held and self.next_look is None:
+            self.next_look = commands.RequestWakeup(_LOOK_SECONDS)
+            yield self.next_look
 
     def make_stream(self, stream_id: int) -> Steps[None]:
         self.used = True
@@ -149,7 +179,7 @@ class GateHttpLayer(HttpLayer):
     def busy(self) -> bool:
         """Whether a request is on its way in or out."""
         server = self.connections.get(self.context.client)
-        return bool(self.streams) or (isinstance(server, GateHttp1Server) and server.head_since is not None)
+        return bool(self.streams) or (isinstance(server, GateHttp1Server) and server.busy)
 
     def error_answer(self, event: ResponseProtocolError) -> tuple[Answer, str] | None:
         """What a client is told of a failure, and the transaction ID; None when it cannot be told any more."""
@@ -165,7 +195,7 @@ class GateHttpLayer(HttpLayer):
                 pass
         if event.code.http_status_code() is None:
             return None
-        self.gate.upstream_failed()
+        self.gate.upstream_failed(transaction, (stream and stream.context.server.error) or event.message)
         return BACKSIDE, transaction
 
 
@@ -174,8 +204,9 @@ class GateHttpStream(HttpStream):
 
     def __init__(self, parent: GateHttpLayer, stream_id: int) -> None:
         super().__init__(parent.context.fork(), stream_id)
-        self._gate = parent.gate
+        self._layer, self._gate = parent, parent.gate
         self._received = 0
+        self._held_since = 0.0
         self._answered_early = False
 
     @property
@@ -187,6 +218,11 @@ class GateHttpStream(HttpStream):
             and self.flow.response is None
         )
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether the body is held until it is whole, and is not yet."""
+        return bool(self.client_state == self.state_consume_request_body)
+
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps[None]:
         steps = super().state_wait_for_request_headers(event)
         reply = None
@@ -194,6 +230,9 @@ class GateHttpStream(HttpStream):
             try:
                 command = steps.send(reply)
             except StopIteration:
+                if not event.end_stream and self.awaits_body:
+                    self._held_since = time.monotonic()
+                    self._layer.held.add(self)
                 return
             if isinstance(command, HttpRequestHeadersHook) and event.end_stream and event.request.is_http2:
                 self._gate.bodyless.add(self.flow)
@@ -228,11 +267,23 @@ class GateHttpStream(HttpStream):
             return
         yield from self.send_response()
 
+    def _wait_no_longer(self) -> Steps[None]:
+        """Answer a request whose body is of no interest, or arrives too slowly."""
+        waited = time.monotonic() - self._held_since
+        if self._gate.is_denied(self.flow):
+            if waited >= _LOOK_SECONDS or self._layer.draining:
+                yield from self._answer_early()
+        elif waited > self._gate.body_seconds + self._received / _SLOWEST_OCTETS_PER_SECOND:
+            self._gate.refuse(self.flow, Reason.REQUEST_TIMEOUT, "the body did not arrive in time")
+            yield from self._answer_early()
+
     def state_done(self, event: events.Event) -> Steps[None]:
         if not self._answered_early:  # else what still arrives of the request is not looked at
             yield from super().state_done(event)
 
     def state_consume_request_body(self, event: events.Event) -> Steps[None]:
+        if isinstance(event, _BodyDue):
+            return self._wait_no_longer()
         consume = super().state_consume_request_body
         return self._unless_too_large(event, consume) if isinstance(event, RequestData) else consume(event)
 

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from mitmproxy.utils import vt_codes
 from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
 
+from .audit import STANDARD_OUTPUT
 from .command import Command, command_environment
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
@@ -26,6 +28,7 @@ from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
 from .listening import CannotListen, address_text, bind_sockets, inherited_sockets
+from .option_owners import add_owners, check_known
 from .reload import Outcome
 from .seal import install
 from .worker import WorkerLink
@@ -65,6 +68,12 @@ class RunSettings:
     """Which requests make the exit code 1."""
     command: Sequence[str] = ()
     """A command to run beside the gate, which ends with it."""
+
+    @property
+    def stdout_is_taken(self) -> bool:
+        """Whether standard output is the command's, or the audit log's, so that the log goes to standard error."""
+        audits = self.audit == STANDARD_OUTPUT or f"jwsgate_audit={STANDARD_OUTPUT}" in self.mitmproxy_options
+        return audits or bool(self.command)
 
 
 class _Log(termlog.TermLogHandler):
@@ -185,17 +194,32 @@ def _master_class(ui: str) -> type[master.Master]:
             return SidecarMaster
 
 
-def _checked_ca(settings: RunSettings) -> str:
-    path = Path(str(settings.upstream_ca))
+def _check_ca(name: str, file: str, settings: RunSettings) -> None:
     if not settings.upstream.startswith("https:"):
-        raise exceptions.OptionsError("--upstream-ca verifies nothing for an upstream without TLS; use https://")
+        raise exceptions.OptionsError(f"{name} verifies nothing for an upstream without TLS; use https://")
     try:
-        check_ca_file(path)
-    except Unfit as error:
-        raise exceptions.OptionsError(f"--upstream-ca {path}: {error} ({error.remedy})") from None
-    return str(path)
+        check_ca_file(Path(file).expanduser())
+    except (Unfit, RuntimeError) as error:
+        remedy = f" ({error.remedy})" if isinstance(error, Unfit) else ""
+        raise exceptions.OptionsError(f"{name} {file}: {error}{remedy}") from None
 
 
+def _check_options(opts: options.Options, settings: RunSettings) -> None:
+    """What mitmproxy itself would only find out with the first request, if ever."""
+    if not opts.server:
+        raise exceptions.OptionsError("--set server=false: a gate has to listen; leave it true")
+    given, folder = opts.ssl_verify_upstream_trusted_ca, opts.ssl_verify_upstream_trusted_confdir
+    if given:
+        _check_ca(
+            "--upstream-ca" if given == settings.upstream_ca else "--set ssl_verify_upstream_trusted_ca",
+            given,
+            settings,
+        )
+    if folder and not Path(folder).expanduser().is_dir():
+        raise exceptions.OptionsError(f"--set ssl_verify_upstream_trusted_confdir={folder}: there is no such folder")
+
+
+_END_SECONDS: Final = 3.0
 _OF_OUR_OWN: Final = {"mode": "--upstream", "listen_host": "--listen", "listen_port": "--listen"}
 
 
@@ -228,7 +252,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
         keep_host_header=True,
     )
     if settings.upstream_ca is not None:
-        opts.update(ssl_verify_upstream_trusted_ca=_checked_ca(settings))
+        opts.update(ssl_verify_upstream_trusted_ca=settings.upstream_ca)
     opts.update_defer(
         jwsgate_portal=settings.portal,
         jwsgate_policy=list(settings.policies),
@@ -245,18 +269,19 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
     )
     if "web_columns" in opts:  # mitmweb: the comments tell why requests were refused
         opts.update(web_columns=["method", "path", "status", "comment"])
+    chosen = dict(option.partition("=")[::2] for option in settings.mitmproxy_options)
+    for name in chosen:
+        if (ours := _OF_OUR_OWN.get(name)) is not None:
+            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
+    if isinstance(the_master, SidecarMaster):
+        add_owners(the_master, chosen)
     gate = install(the_master)
     gate.tls.verifies_upstream = True
     gate.state.is_alone = link is None
-    for option in settings.mitmproxy_options:
-        name = option.partition("=")[0]
-        if (ours := _OF_OUR_OWN.get(name)) is not None:
-            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
-    _make_ca(opts, dict(option.partition("=")[::2] for option in settings.mitmproxy_options))
-    opts.set(*settings.mitmproxy_options)
-    if opts.deferred:
-        unknown = ", ".join(sorted(opts.deferred))
-        raise exceptions.OptionsError(f"--set {unknown}: mitmproxy has no such option here; check the spelling")
+    _make_ca(opts, chosen)
+    opts.set(*settings.mitmproxy_options, defer=True)
+    check_known(opts)
+    _check_options(opts, settings)
     gate.start()
     return gate
 
@@ -272,16 +297,16 @@ async def _serve(settings: RunSettings) -> int:
     opts = options.Options()
     try:
         the_master: Any = _master_class(settings.ui)(opts)
-        if settings.command and the_master._termlog_addon is not None:
+        if settings.stdout_is_taken and the_master._termlog_addon is not None:
             handler = the_master._termlog_addon.logger
-            handler.file = sys.stderr  # standard output is the command's
+            handler.file = sys.stderr
             handler.formatter = log.MitmFormatter(vt_codes.ensure_supported(sys.stderr))
         gate = _apply(opts, the_master, settings, link)
         if isinstance(the_master, SidecarMaster):
             _take_sockets(the_master, settings, link)
         admin_sockets = _admin_sockets(settings, link)
     except (exceptions.OptionsError, CannotListen) as error:
-        sys.stderr.write(f"jwsgate: {error}\n")
+        sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
     lifecycle = Lifecycle(_SidecarService(the_master, gate), settings.drain_seconds, link)
     command = Command(settings.command, settings.drain_seconds, lifecycle.stop) if settings.command else None
@@ -296,13 +321,29 @@ async def _serve(settings: RunSettings) -> int:
                 if command is not None:
                     await command.end()
     # What the command says of itself comes first: its tests have failed, whatever the gate saw.
-    return (command.code if command is not None else 0) or int(gate.accounts.report.failed)
+    code = (command.code if command is not None else 0) or int(gate.accounts.report.failed)
+    _end_soon(code)
+    return code
+
+
+def _end_soon(code: int) -> None:
+    """What is left is done; Python would go on waiting for the threads that an add-on may have left behind."""
+
+    def end() -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+
+    timer = threading.Timer(_END_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _take_sockets(the_master: SidecarMaster, settings: RunSettings, link: WorkerLink | None) -> None:
     """Raises CannotListen, also when there would be no log."""
     if (fault := the_master.log_handler.fault) is not None:
-        raise CannotListen(f"the log cannot be written to stdout: {fault.strerror}")
+        place = "stderr" if settings.stdout_is_taken else "stdout"
+        raise CannotListen(f"the log cannot be written to {place}: {fault.strerror}")
     server: Any = the_master.addons.get("proxyserver")
     if link is not None:
         server.sockets = link.sockets

@@ -1,7 +1,7 @@
 """The gate's options as mitmproxy knows them, and their way to the gate's state and to who keeps account."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from mitmproxy import exceptions
 from mitmproxy.addonmanager import Loader
@@ -40,6 +40,21 @@ def add_options(loader: Loader) -> None:
     loader.add_option("jwsgate_expect", str, "", "File with what is expected to be decided.")
     loader.add_option("jwsgate_fail_on", str, "none", "Requests for which the exit code is 1.", choices=list(FAIL_ON))
 
+    loader.add_option(
+        "jwsgate_max_header_octets", int, 65536, "Largest head of an HTTP/1 request (first line and headers)."
+    )
+    loader.add_option("jwsgate_header_seconds", int, 20, "How long the head of an HTTP/1 request may take.")
+    loader.add_option(
+        "jwsgate_body_seconds",
+        int,
+        20,
+        "How long a body that is held until it is whole may take, and a second more for each 1,000 octets of it.",
+    )
+
+
+_LEAST: Final = {"jwsgate_max_header_octets": 256, "jwsgate_header_seconds": 1, "jwsgate_body_seconds": 1}
+"""With less than this, no request could be answered."""
+
 
 def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
     """Refuse unsafe options, load the files when they were named anew, open replay store and audit log.
@@ -49,6 +64,9 @@ def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
     """
     if found := unsafe_options(options):
         raise exceptions.OptionsError("the gate would be open with these options:\n" + "\n".join(found))
+    for name, least in _LEAST.items():
+        if getattr(options, name) < least:
+            raise exceptions.OptionsError(f"{name}={getattr(options, name)} lets no request in; give {least} or more")
     policies, expect, fail_on = options.jwsgate_policy, options.jwsgate_expect, options.jwsgate_fail_on
     try:
         accounts.report.configure(options.jwsgate_report, expect, fail_on, policies[0] if policies else "")

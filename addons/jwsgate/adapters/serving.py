@@ -17,12 +17,13 @@ from jwsgate.core.verified_cache import VerifiedCache
 from jwsgate.files.problems import Unfit
 
 from .accounts import Accounts
+from .audit import STANDARD_OUTPUT
 from .check_server import CheckServer, Connection, HttpConnection, Network
 from .checking import Checker
 from .dialects import DIALECTS, Dialect, check_policy
 from .lifecycle import Lifecycle
 from .listening import Address, CannotListen, address_text, bind, bind_sockets, inherited_sockets
-from .plain_log import log_to_stdout
+from .plain_log import write_log
 from .reload import Outcome, Reloader
 from .state import CannotTakeUp, GateState
 from .worker import WorkerLink
@@ -118,7 +119,7 @@ def _yield_to_proxies() -> None:
 
 
 async def _serve(settings: ServeSettings) -> int:
-    log_to_stdout(logging.getLogger())
+    write_log(logging.getLogger(), stdout_is_taken=settings.audit == STANDARD_OUTPUT)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     link = WorkerLink.take()
     service = _CheckService(settings)
@@ -139,7 +140,7 @@ async def _serve(settings: ServeSettings) -> int:
         sys.stderr.write(f"jwsgate: {error} ({error.remedy})\n")
         return 1
     except (CannotTakeUp, CannotListen) as error:
-        sys.stderr.write(f"jwsgate: {error}\n")
+        sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
     lifecycle = Lifecycle(service, settings.drain_seconds, link)
     service.server = CheckServer(service.checker, settings.peers, sockets, service.connection)

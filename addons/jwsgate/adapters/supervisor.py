@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from .listening import Address, CannotListen, bind, bind_sockets, inherited_sockets
-from .plain_log import log_to_stdout
+from .plain_log import write_log
 from .signals import listen, stop_listening
 from .systemd import notify, watchdog_seconds, without_systemd
 from .worker import HANG_SECONDS, Shared, worker_environment
@@ -327,13 +327,15 @@ def supervise(
     admin: tuple[str, int] | None,
     drain_seconds: float,
     socket_mode: int = 0o660,
+    *,
+    stdout_is_taken: bool = False,
 ) -> int:
     """Run `count` workers, each by `command`, until SIGINT or SIGTERM. Returns the exit code.
 
-    `socket_mode` is for a Unix socket.
+    `socket_mode` is for a Unix socket. `stdout_is_taken` has the log go to standard error.
     0: ended as asked. 1: could not start, as the port or what the first worker met. 3: the workers kept dying.
     """
-    log_to_stdout(logger)
+    write_log(logger, stdout_is_taken=stdout_is_taken)
     logger.propagate = False
 
     async def main(shared: Shared) -> int:

@@ -137,7 +137,7 @@ audit_option = click.option(
     show_envvar=True,
     metavar="PATH|-",
     default="",
-    help="File for one JSON line per decision; - is standard output.",
+    help="File for one JSON line per decision; - is standard output, and the log then goes to stderr.",
 )
 rejection_log_level_option = click.option(
     "--rejection-log-level",

@@ -195,7 +195,9 @@ def run_command(
             raise click.UsageError("--workers is for production; --ui and --demo run a single process.")
         _require(upstream, portal, policies)
         # The very command line that started this process, the interpreter's own options included.
-        sys.exit(supervise([sys.executable, *sys.orig_argv[1:]], workers, listen, admin, drain_seconds))
+        own = [sys.executable, *sys.orig_argv[1:]]
+        audited = audit == "-" or "jwsgate_audit=-" in mitmproxy_options
+        sys.exit(supervise(own, workers, listen, admin, drain_seconds, stdout_is_taken=audited))
     from jwsgate.adapters.launcher import RunSettings, run  # noqa: PLC0415 - mitmproxy is slow to import, and --help needs none of it
 
     settings = RunSettings(

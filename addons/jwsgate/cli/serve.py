@@ -195,7 +195,7 @@ def serve_command(
         raise click.ClickException("--dialect envoy-grpc needs h2 and xds-protos: pip install 'jwsgate[grpc]'")
     if workers > 1 and not has_supervisor():
         command = [sys.executable, *sys.orig_argv[1:]]
-        sys.exit(supervise(command, workers, listen, admin, drain_seconds, socket_mode))
+        sys.exit(supervise(command, workers, listen, admin, drain_seconds, socket_mode, stdout_is_taken=audit == "-"))
     from jwsgate.adapters.serving import ServeSettings, serve  # noqa: PLC0415 - what it imports is an extra
 
     sys.exit(

@@ -2,7 +2,7 @@
 
 Rule 1. Only what was verified is told: the headers are made together with `Allowed`, from nothing else.
 Rule 2. Every header that any route adds is dropped from what came in, in every spelling, on every route, so that
-        nobody but the gate can write it.
+        nobody but the gate can write it. So are look-alikes of the headers that frame a message.
 Rule 3. A value reads back in one way: what is no printable ASCII, and `%` itself, is written as % and two hex digits
         (of its UTF-8). What is no text, number or truth value, or too long, is refused.
 """
@@ -38,6 +38,11 @@ MAX_JSON_OCTETS: Final = 8192
 _PLAIN: Final = bytes(octet for octet in range(0x20, 0x7F) if octet != 0x25)
 _LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PUNCTUATION: Final = bytes(octet for octet in range(256) if not chr(octet).isascii() or not chr(octet).isalnum())
+_FRAMING: Final = frozenset(
+    b"connection content-length expect host http2-settings keep-alive proxy-connection te trailer transfer-encoding "
+    b"upgrade".split()
+)
+"""Headers that say where a message ends, whose it is, and what becomes of its connection."""
 _FOLD: Final = bytes.maketrans(_LETTERS + _PUNCTUATION, _LETTERS.lower() + b"-" * len(_PUNCTUATION))
 
 
@@ -50,8 +55,15 @@ def dropped_name(name: bytes) -> bytes:
 
 
 def without(headers: Headers, names: Set[bytes]) -> Headers:
-    """The headers but for those whose `dropped_name` is among `names`."""
-    return tuple(field for field in headers if field[0].translate(_FOLD) not in names)
+    """The headers but for those whose `dropped_name` is among `names`, and but for look-alikes of framing headers.
+
+    A proxy passes `Transfer_Encoding` on as any other header, and an upstream that folds names frames the body by it.
+    """
+    return tuple(
+        field
+        for field in headers
+        if (folded := field[0].translate(_FOLD)) not in names and (folded not in _FRAMING or field[0].lower() == folded)
+    )
 
 
 def _encoded(text: str) -> bytes:
