@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +111,20 @@ def test_mistakes_in_curl_commands(files: list[str], name: str) -> None:
     result = explain(files, "--curl", "-", given=curl_of(make().facts()))
     assert (result.exit_code, result.stderr) == (1, "")
     assert words in result.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["certificate's PEM", "certificate's DER", "public key's PEM"])
+def test_certificate_as_shared_secret(files: list[str], name: str) -> None:
+    """A portal that is read from files still has the certificate itself, which clients take for a secret."""
+    certificate = certificate_for(RSA, "client")
+    secret = {
+        "certificate's PEM": certificate.pem.encode(),
+        "certificate's DER": certificate.certificate.public_bytes(Encoding.DER),
+        "public key's PEM": material.public_pem(RSA).encode(),
+    }[name]
+    call = Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+    result = explain(files, "--curl", "-", given=curl_of(call.facts()))
+    assert f"Signed with HS256, with the registered {name} as the shared secret" in result.stdout.splitlines()[0]
 
 
 def test_allowed(files: list[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
@@ -154,7 +154,7 @@ def key_rotated_yesterday() -> Call:
     return Call(certificates=[old, new], sign=lambda signed: material.signature(STRANGER, "RS256", signed))
 
 
-@mistake("its certificate is new (1 day ago): perhaps with the former key")
+@mistake("or header or payload were changed after signing; the registered certificate is new (1 day ago): perhaps with")
 def key_rotated_and_the_former_one_gone() -> Call:
     return Call(
         certificates=[certificate_for(RSA, "new", -1)],
@@ -203,6 +203,39 @@ def der_signature() -> Call:
 def hs256_with_the_pem() -> Call:
     secret = material.public_pem(RSA).encode()
     return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the registered certificate's PEM as the shared secret")
+def hs256_with_the_certificate() -> Call:
+    secret = certificate_for(RSA, "client").pem.encode()
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the registered certificate's DER as the shared secret")
+def hs256_with_the_certificates_der() -> Call:
+    secret = certificate_for(RSA, "client").certificate.public_bytes(serialization.Encoding.DER)
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the client ID as the shared secret")
+def hs256_with_the_client_id() -> Call:
+    secret = CLIENT_ID.encode()
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("The JOSE header says alg HS256, but it was signed as RS256")
+def hs256_in_the_header_alone() -> Call:
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(RSA, "RS256", signed))
+
+
+@mistake("The JOSE header says alg HS256, whose signatures have 32 octets, but this one has 256: it is of another")
+def hs256_in_the_header_and_another_key() -> Call:
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(STRANGER, "RS256", signed))
+
+
+@mistake("The JOSE header says alg ES256, but it was signed as RS256")
+def es256_in_the_header_alone() -> Call:
+    return Call(header={"alg": "ES256"}, sign=lambda signed: material.signature(RSA, "RS256", signed))
 
 
 @mistake("Signed with HS256, an algorithm with a shared secret")
@@ -300,6 +333,95 @@ def hex_signature() -> Call:
     return Call(sign=lambda signed: material.signature(RSA, "RS256", signed).hex().encode())
 
 
+def raw_signature(signed: bytes) -> bytes:
+    """A good ECDSA signature."""
+    return material.signature(EC, "ES256", signed)
+
+
+@mistake("The ECDSA signature has 63 octets in place of 64: leading zeros of r or s were left out")
+def leading_zero_of_r_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        while (made := raw_signature(signed))[0]:
+            pass
+        return made[1:]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has 63 octets in place of 64: leading zeros of r or s were left out")
+def leading_zero_of_s_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        while (made := raw_signature(signed))[32]:
+            pass
+        return made[:32] + made[33:]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has r and s in the wrong order")
+def r_and_s_swapped() -> Call:
+    def sign(signed: bytes) -> bytes:
+        made = raw_signature(signed)
+        return made[32:] + made[:32]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has r and s in little-endian")
+def little_endian() -> Call:
+    def sign(signed: bytes) -> bytes:
+        made = raw_signature(signed)
+        return made[31::-1] + made[:31:-1]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature is in little-endian as a whole")
+def little_endian_as_a_whole() -> Call:
+    return Call(key=EC, sign=lambda signed: raw_signature(signed)[::-1])
+
+
+@mistake("The signature is the base64url of its hex, and is in DER")
+def hex_of_der() -> Call:
+    return Call(key=EC, sign=lambda signed: EC.sign(signed, ec.ECDSA(SHA256)).hex().encode())
+
+
+@mistake("The signature has 234 octets; RS256 with the registered key has 256: it was cut off")
+def signature_cut_off() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed)[:234])
+
+
+@mistake("The signature has 32 octets; ES256 with the registered key has 64: it was made with another key, or cut off")
+def half_a_signature() -> Call:
+    return Call(key=EC, sign=lambda signed: raw_signature(signed)[:32])
+
+
+@mistake("The signature has 255 octets in place of 256: leading zeros were left out")
+def leading_zero_of_an_rsa_signature_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        pss = padding.PSS(padding.MGF1(SHA256), 32)
+        while (made := RSA.sign(signed, pss, SHA256))[0]:
+            pass
+        return made[1:]
+
+    return Call(header={"alg": "PS256"}, sign=sign)
+
+
+@mistake("Signed with MD5")
+def md5() -> Call:
+    return Call(sign=lambda signed: RSA.sign(signed, padding.PKCS1v15(), hashes.MD5()))
+
+
+@mistake("Signed without the name of the digest")
+def bare_digest() -> Call:
+    def sign(signed: bytes) -> bytes:
+        numbers = RSA.private_numbers()
+        padded = b"\x00\x01".ljust(223, b"\xff") + b"\x00" + hashlib.sha256(signed).digest()
+        return pow(int.from_bytes(padded), numbers.d, numbers.public_numbers.n).to_bytes(256)
+
+    return Call(sign=sign)
+
+
 @mistake("The signature is base64-encoded twice")
 def signature_encoded_twice() -> Call:
     return Call(sign=lambda signed: base64.b64encode(material.signature(RSA, "RS256", signed)))
@@ -339,6 +461,41 @@ def thumbprint_of_another_application() -> Call:
     return Call(
         header={"x5t#S256": material.b64url(other)}, sign=lambda signed: material.signature(STRANGER, "RS256", signed)
     )
+
+
+def wrong_thumbprint(claims: str = "", kid: str = "") -> Call:
+    """A good signature, and the thumbprint of another certificate; claims and header as long as one likes."""
+    other = bytes.fromhex(certificate_for(OTHER, "other").registered().thumbprint)
+    call = Call(header={"x5t#S256": material.b64url(other), **({"kid": kid} if kid else {})})
+    call.claims["sub"] = claims
+    return call
+
+
+@mistake("The signature is good, but x5t#S256 or x5c names another certificate than the registered one")
+def another_thumbprint() -> Call:
+    return wrong_thumbprint()
+
+
+@mistake(
+    "The signature is good, but x5t#S256 is the digest of the registered certificate's PEM, not of the certificate's"
+)
+def thumbprint_of_the_pem() -> Call:
+    digest = hashlib.sha256(certificate_for(RSA, "client").pem.encode()).digest()
+    return Call(header={"x5t#S256": material.b64url(digest)})
+
+
+@mistake("The signature is good, but x5t#S256 is the digest of the registered public key's DER")
+def thumbprint_of_the_public_key() -> Call:
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    digest = hashlib.sha256(RSA.public_key().public_bytes(serialization.Encoding.DER, spki)).digest()
+    return Call(header={"x5t#S256": material.b64url(digest)})
+
+
+@mistake("The signature is good, but x5t#S256 or x5c names another certificate than the registered one")
+def thumbprint_of_the_other_certificate() -> Call:
+    old, new = issue("old", key=STRANGER), certificate_for(RSA, "client")
+    named = material.b64url(bytes.fromhex(old.registered().thumbprint))
+    return Call(certificates=[old, new], header={"x5t#S256": named})
 
 
 # How it is sent
@@ -682,6 +839,14 @@ def test_mistakes_on_top_of_each_other() -> None:
     assert explanation.once_mended.startswith(
         "jws_malformed: The word 'Bearer' was left in front of the JWS; jws_expired: "
     )
+
+
+@pytest.mark.parametrize("claims", range(6))
+@pytest.mark.parametrize("kid", range(6))
+def test_wrong_thumbprint_of_any_length(claims: int, kid: int) -> None:
+    """A good signature is never told to be one over something else, whether or not the segments would be padded."""
+    told = wrong_thumbprint("m" * claims, "k" * kid).explained().headline
+    assert told == "The signature is good, but x5t#S256 or x5c names another certificate than the registered one"
 
 
 def test_search_is_bounded() -> None:

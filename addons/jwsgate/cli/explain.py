@@ -109,7 +109,7 @@ def _composed(
 
 def _loaded(files: tuple[Path, list[Path]], now: float) -> Snapshot:
     try:
-        return load_snapshot(*files, now)
+        return load_snapshot(*files, now, keep_chains=True)
     except ProblemsFound as error:
         click.echo(f"explain: portal and policy cannot be used:\n{error}", err=True)
         sys.exit(2)
