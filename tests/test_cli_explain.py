@@ -70,7 +70,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def explain(files: list[str], *arguments: str, given: str | bytes | None = None, at: str = str(NOW)) -> Result:
     """One call; an exception that does not become an exit code is a failure."""
     line = ["explain", *files, "--at", at, *arguments]
-    result = CliRunner().invoke(cli.main, line, input=given, prog_name="jwsgate")
+    octets = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else given
+    result = CliRunner().invoke(cli.main, line, input=octets, prog_name="jwsgate")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -80,7 +81,7 @@ def curl_of(facts: RequestFacts) -> str:
     """A request as a curl command."""
     words = ["curl", "-sk", "-X", facts.method, f"https://api.example{facts.target.decode()}"]
     for name, value in facts.headers:
-        words += ["-H", f"{name.decode()}: {value.decode('latin-1')}"]
+        words += ["-H", f"{name.decode()}: {value.decode('utf-8', 'surrogateescape')}"]
     return shlex.join(words)
 
 

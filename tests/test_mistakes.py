@@ -20,7 +20,7 @@ from feature_material import CLIENT_ID, DAY, NOW, OTHER_CLIENT_ID, Issued, a_rou
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.claims import ClaimRules
 from jwsgate.core.decision import Rejected, Snapshot
-from jwsgate.core.explain import Explanation, explain, render_text
+from jwsgate.core.explain import Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Application, ClientId, Portal
@@ -611,6 +611,152 @@ def detached_where_none_is_taken() -> Call:
     return Call(spell=lambda token: token.split(".")[0] + ".." + token.split(".")[2])
 
 
+def bearer_policy(**call: Any) -> Call:
+    """A call to a policy that looks for the JWS after Bearer."""
+    bearer = Source("header", "Authorization", "Bearer")
+    return Call(name="Authorization", route=lambda route: replace(route, jws=bearer), **call)
+
+
+@mistake("The word 'Bearer' stands twice in front of the JWS")
+def bearer_twice() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer Bearer {token}")
+
+
+@mistake("The word 'JWT' stands between Bearer and the JWS")
+def bearer_and_another_word() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer JWT {token}")
+
+
+@mistake("The JWS is in header Authorization, but after the word 'Token'")
+def another_scheme() -> Call:
+    return bearer_policy(spell=lambda token: f"Token {token}")
+
+
+@mistake("The JWS is in header Authorization, but after the word 'Bearer:'")
+def scheme_with_a_colon() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer: {token}")
+
+
+@mistake("The JWS is abbreviated")
+def abbreviated_with_dots() -> Call:
+    return Call(spell=lambda token: f"{token[:40]}...{token[-20:]}")
+
+
+@mistake("The JWS is abbreviated")
+def abbreviated_with_an_ellipsis() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"{token[:40]}…{token[-20:]}"))
+
+
+@mistake("The JWS stands 2 times in one value, with commas between")
+def joined_by_a_comma() -> Call:
+    return Call(spell=lambda token: f"{token}, {token}")
+
+
+@mistake("The JWS stands 2 times in one value, with white space between")
+def joined_by_a_blank() -> Call:
+    return Call(spell=lambda token: f"{token} {token}")
+
+
+@mistake("There are 2 JWS in one value, with commas between")
+def two_jws_joined() -> Call:
+    return Call(spell=lambda token: f"{token},{claims(sub='other').token()}")
+
+
+@mistake("It is no compact JWS: it has 5 segments in place of three")
+def five_segments() -> Call:
+    return Call(spell=lambda token: f"{token}.a.b")
+
+
+@mistake("The JWS is still in a JSON document, as its member access_token")
+def whole_response_of_a_token_endpoint() -> Call:
+    return Call(spell=lambda token: json.dumps({"access_token": token, "token_type": "Bearer"}))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk() -> Call:
+    return Call(spell=lambda _: json.dumps({"kty": "EC", "crv": "P-256", "x": "x", "y": "y", "d": "c2VjcmV0"}))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk_in_base64() -> Call:
+    return Call(spell=lambda _: material.b64url(b'{"kty":"oct","k":"c2VjcmV0"}'))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk_as_python_prints_it() -> Call:
+    return Call(spell=lambda _: "{'kty': 'oct', 'k': 'c2VjcmV0'}")
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_pem() -> Call:
+    return Call(spell=lambda _: "-----BEGIN PRIVATE KEY----- c2VjcmV0 -----END PRIVATE KEY-----")
+
+
+@mistake("A PRIVATE KEY was sent in place of the client ID")
+def private_jwk_as_client_id() -> Call:
+    return Call(client_id=json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}))
+
+
+@mistake("A public key (JWK) was sent in place of the JWS")
+def public_jwk() -> Call:
+    return Call(spell=lambda _: '{"kty":"EC","crv":"P-256","x":"x","y":"y"}')
+
+
+def sent_as_utf8(text: str) -> str:
+    """As it is on the wire, an octet a character."""
+    return text.encode().decode("latin-1")
+
+
+@mistake("The JWS has typographic quotes in it, as texts have that were copied from a document or a chat")
+def smart_quotes() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"“{token}”"))
+
+
+@mistake("The JWS has a no-break space in it")
+def no_break_space() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"\u00a0{token}"))
+
+
+@mistake("The JWS has a no-break space in it")
+def no_break_space_of_latin_1() -> Call:
+    return Call(spell=lambda token: f"{token[:30]}\u00a0{token[30:]}")
+
+
+@mistake("The JWS has a zero-width space in it")
+def zero_width_space() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"{token[:30]}\u200b{token[30:]}"))
+
+
+@mistake("The JWS has a byte order mark in it")
+def byte_order_mark() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"\ufeff{token}"))
+
+
+@mistake("There is punctuation behind the JWS")
+def full_stop() -> Call:
+    return Call(spell=lambda token: f"{token}.")
+
+
+@mistake("The name of a file was sent in place of the JWS: @token.txt")
+def name_of_a_file_after_at() -> Call:
+    return Call(spell=lambda _: "@token.txt")
+
+
+@mistake("The name of a file was sent in place of the JWS: out/my.jwt")
+def name_of_a_file() -> Call:
+    return Call(spell=lambda _: "out/my.jwt")
+
+
+@mistake("The JWS is written in hex")
+def in_hex() -> Call:
+    return Call(spell=lambda token: token.encode().hex())
+
+
+@mistake("The client ID was sent in place of the JWS")
+def client_id_as_jws() -> Call:
+    return Call(spell=lambda _: CLIENT_ID)
+
+
 # Client ID and path
 
 
@@ -824,11 +970,41 @@ def test_enough_mistakes() -> None:
         pytest.param("json-serialization", id="json"),
         pytest.param("standard-base64-with-padding", id="standard-base64"),
         pytest.param("encoded-twice", id="twice"),
+        pytest.param("bearer-twice", id="scheme-twice"),
+        pytest.param("bearer-and-another-word", id="another-word"),
+        pytest.param("joined-by-a-comma", id="comma"),
+        pytest.param("joined-by-a-blank", id="blank"),
+        pytest.param("whole-response-of-a-token-endpoint", id="document"),
+        pytest.param("smart-quotes", id="smart-quotes"),
+        pytest.param("no-break-space", id="no-break-space"),
+        pytest.param("no-break-space-of-latin-1", id="latin-1"),
+        pytest.param("zero-width-space", id="zero-width"),
+        pytest.param("byte-order-mark", id="byte-order-mark"),
+        pytest.param("full-stop", id="full-stop"),
+        pytest.param("in-hex", id="hex"),
     ],
 )
 def test_once_mended(name: str) -> None:
     """Where nobody needs a key to mend it, the account says what comes of the JWS then."""
     assert MISTAKES[name][1]().explained().once_mended == "the request would be allowed"
+
+
+@pytest.mark.parametrize("name", [name for name in MISTAKES if name.startswith("private-")])
+def test_private_key_is_not_shown(name: str) -> None:
+    """Who sent a private key is told so, and is not shown it again, in a log perhaps."""
+    explanation = MISTAKES[name][1]().explained()
+    for told in (render_text(explanation), to_json(explanation)):
+        assert "c2VjcmV0" not in told
+
+
+@pytest.mark.parametrize("place", ["header", "claims"])
+def test_private_key_within(place: str) -> None:
+    """The same where the key stands in the JOSE header, or in a claim."""
+    key = {"kty": "oct", "kid": "mine", "k": "c2VjcmV0"}
+    explanation = (Call(header={"jwk": key}) if place == "header" else claims(cnf={"jwks": [key]})).explained()
+    for told in (render_text(explanation), to_json(explanation)):
+        assert "c2VjcmV0" not in told
+        assert "mine" in told
 
 
 def test_mistakes_on_top_of_each_other() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
 from jwsgate.core.spelling import lenient_object, spelling_mistake
 from jwsgate.core.wording import Mistake
 
@@ -53,10 +54,25 @@ def _malformed(case: Case) -> Mistake | None:
             "The JWS holds its payload, but the route takes a detached one", "leave the second segment empty"
         )
     header = lenient_object(parts[0])
-    if (mistake := spelling_mistake(case.text)) is not None:
+    if case.text in case.snapshot.portal.index:
+        places = f"the JWS in {place_text(case.route.jws)}, the client ID in {place_text(case.route.client_id)}"
+        return Mistake("The client ID was sent in place of the JWS", f"send {places}")
+    if (mistake := spelling_mistake(case.text, _scheme_before(case, case.route.jws))) is not None:
         return mistake
     if header is not None and "alg" not in header:
         return Mistake("The JOSE header has no alg", "write the algorithm into the header before signing")
+    return None
+
+
+def _scheme_before(case: Case, source: Source) -> str | None:
+    """The authentication scheme of the place in which the JWS was found, if it has one."""
+    for place in (source, *source.others):
+        scheme = (place.scheme or "").lower().encode("ascii")
+        if scheme and any(
+            name.lower() == place.exact and value.strip().lower().startswith(scheme)
+            for name, value in case.facts.headers
+        ):
+            return place.scheme
     return None
 
 

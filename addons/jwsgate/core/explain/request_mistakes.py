@@ -10,7 +10,13 @@ from jwsgate.core.policy import Route
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.request_target import path_segments
 from jwsgate.core.sources import Source
-from jwsgate.core.spelling import lenient_object, spelling_mistake
+from jwsgate.core.spelling import (
+    disclosed,
+    holds_private_key,
+    lenient_object,
+    spelling_mistake,
+    without_scheme,
+)
 from jwsgate.core.wording import Mistake, ago, moment, shown
 
 from .case import Case, certificate_text, place_text
@@ -42,10 +48,10 @@ def _plain_values(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def is_jws(text: str) -> bool:
-    """Whether a text, after Bearer or not, looks like a compact JWS."""
-    bare = text.partition(" ")[2] if text[:7].lower() == "bearer " else text
-    header = lenient_object(bare.split(".")[0].encode("latin-1"))
-    return bare.count(".") == 2 and header is not None and "alg" in header
+    """Whether a text, after Bearer or the like or not, looks like a compact JWS."""
+    bare = without_scheme(text.encode("latin-1"))
+    header = lenient_object(bare.split(b".")[0])
+    return bare.count(b".") == 2 and header is not None and "alg" in header
 
 
 def elsewhere(case: Case, source: Source, what: str, is_it: Callable[[str], bool]) -> Mistake | None:
@@ -133,6 +139,8 @@ def unknown_client_id(case: Case) -> Mistake | None:
     remedy = remedy_of(Reason.CLIENT_ID_UNKNOWN)
     if bare != sent and portal.find(bare.encode("latin-1")):
         return Mistake("The client ID is wrapped in quotes or brackets", "send it without them")
+    if holds_private_key(sent.encode("latin-1")):
+        return disclosed("the client ID")
     if is_jws(sent):
         return Mistake(
             "A JWS was sent in place of the client ID", f"send it in {place_text(case.route.jws)}" if case.route else ""
