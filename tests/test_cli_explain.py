@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import time
@@ -12,16 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import material
 from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
 from jwsgate import cli
 from jwsgate.core.facts import RequestFacts
-from jwsgate.files import curl_command
-from jwsgate.files.curl_command import read_curl
-from jwsgate.files.problems import Unfit
 from recordings import Sent, flow_file, har_file
 from test_mistakes import MISTAKES, OTHER, RSA, Call, claims
 
@@ -291,106 +285,3 @@ def test_no_recording(files: list[str]) -> None:
     """Nor is a file that is none."""
     result = explain(files, "--flow", __file__)
     assert (result.exit_code, "is cut short or damaged" in result.stderr) == (2, True)
-
-
-# Reading curl commands
-
-
-@pytest.mark.parametrize(
-    ("text", "method", "target", "headers", "body"),
-    [
-        pytest.param("curl http://h/p", "GET", "/p", "Host: h", b"", id="plain"),
-        pytest.param("curl h:8080", "GET", "/", "Host: h:8080", b"", id="no-scheme"),
-        pytest.param("curl -sXPUT 'http://u:p@h/p?q=1#f'", "PUT", "/p?q=1", "Host: h", b"", id="letters-together"),
-        pytest.param("curl -I http://h/", "HEAD", "/", "Host: h", b"", id="head"),
-        pytest.param(
-            "curl --location --request POST 'http://h/p' \\\n  --header 'A: b' \\\n  --data-raw 'x=@y'",
-            "POST", "/p", "Host: h|A: b|Content-Type: application/x-www-form-urlencoded|Content-Length: 4", b"x=@y",
-            id="postman",
-        ),
-        pytest.param(
-            "curl 'http://h/p' -H 'content-type: text/plain' --data-binary $'a\\nb\\u0021\\x41\\'' --compressed",
-            "POST", "/p", "Host: h|content-type: text/plain|Content-Length: 6", b"a\nb!A'", id="browser",
-        ),
-        pytest.param(
-            "curl http://h/p -G -d a=1 --data-urlencode 'b=c d'", "GET", "/p?a=1&b=c+d", "Host: h", b"", id="get"
-        ),
-        pytest.param(
-            "curl --json '{}' http://h", "POST", "/",
-            "Host: h|Accept: application/json|Content-Type: application/json|Content-Length: 2", b"{}", id="json",
-        ),
-        pytest.param(
-            "curl -b 'jwt=a' -u me:secret --oauth2-bearer t -A x -Hhost:g http://h", "GET", "/",
-            "Cookie: jwt=a|Authorization: Basic|Authorization: Bearer t|User-Agent: x|host: g", b"", id="headers",
-        ),
-        pytest.param("curl -d @f http://h", "POST", "/", "Host: h", None, id="file"),
-        pytest.param("curl -F a=b http://h", "POST", "/", "Host: h", None, id="form"),
-        pytest.param("curl -T f http://h/", "PUT", "/", "Host: h", None, id="upload"),
-        pytest.param(
-            "/usr/bin/curl -o out --cacert ca.pem -m 5 --retry 3 -w '%{http_code}' http://h/a | jq .", "GET", "/a",
-            "Host: h", b"", id="options-without-a-part",
-        ),
-    ],
-)  # fmt: skip
-def test_curl(text: str, method: str, target: str, headers: str, body: bytes | None) -> None:
-    """The request that curl sends."""
-    facts, octets = read_curl(text)
-    told = "|".join(f"{name.decode()}: {value.decode()}" for name, value in facts.headers)
-    assert (method, target, headers, body) == (facts.method, facts.target.decode(), told, octets)
-
-
-@given(st.text("ab '\"\\\t\n#ü\v"))
-def test_words_are_those_of_shlex(text: str) -> None:
-    """Whatever is quoted and escaped, and whatever is not closed."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        with pytest.raises(Unfit, match="cannot be split into words"):
-            curl_command._split(text)
-    else:
-        assert curl_command._split(text) == words
-
-
-def test_megabytes_do_not_take_minutes() -> None:
-    """A call with a large body, as browsers copy it, or a JWS gone wrong."""
-    facts, _ = read_curl("curl http://h -H 'a: " + "b" * 5_000_000 + "'")
-    assert len(facts.headers[1][1]) == 5_000_000
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("", "does not begin with curl", id="empty"),
-        pytest.param("curl", "has no URL", id="nothing"),
-        pytest.param("curl 'http://h", "cannot be split into words", id="quote"),
-        pytest.param("curl http://h -H", "ends after -H", id="cut"),
-        pytest.param("curl http://h --next http://i", "several requests", id="next"),
-        pytest.param("curl http://h -H @f", "takes headers from a file", id="headers-of-a-file"),
-        pytest.param('curl ^"http://h^"', "Windows", id="cmd"),
-    ],
-)
-def test_no_curl(text: str, message: str) -> None:
-    """What cannot be read is told, not guessed at."""
-    with pytest.raises(Unfit, match=message):
-        read_curl(text)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["curl", "http://h/", "-H", "-d", "--json", "-X", "$'\\ud800'", "'", "\\", "a: b", "-", "--"])
-    )
-)
-def test_any_curl_command(words: list[str]) -> None:
-    """Whatever the text, a request or words on what is wrong with it."""
-    with contextlib.suppress(Unfit):
-        read_curl(" ".join(["curl", *words]))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_as_curl_command(text: str) -> None:
-    """The same for any characters."""
-    for before in ("", "curl http://h/ -H "):
-        with contextlib.suppress(Unfit):
-            read_curl(before + text)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import BinaryIO, Final
 
 import click
 
@@ -18,7 +18,7 @@ from jwsgate.core.policy import Route, Sign
 from jwsgate.core.reasons import Rejection
 from jwsgate.core.recorded import RecordedGate
 from jwsgate.core.sources import with_value
-from jwsgate.files.curl_command import read_curl, split_url
+from jwsgate.files.curl_command import curl_text, read_curl, split_url
 from jwsgate.files.loading import load_snapshot
 from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
@@ -188,7 +188,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
 @click.option("--body", type=click.File("rb"), help="File with the body, for routes that sign it or bind it.")
 @click.option(
     "--curl",
-    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    type=click.File("rb"),
     help="File with a curl command, whose request is explained; - is standard input.",
 )
 @click.option(
@@ -224,7 +224,7 @@ def explain_command(
     url: str | None,
     headers: list[tuple[bytes, bytes]],
     body: BinaryIO | None,
-    curl: TextIO | None,
+    curl: BinaryIO | None,
     recording: str | None,
     entry: int | None,
     at: float | None,
@@ -248,7 +248,7 @@ def explain_command(
         snapshot = _loaded(files, now)
         octets = None if body is None else body.read()
         if curl is not None:
-            facts, sent = read_curl(curl.read())
+            facts, sent = read_curl(curl_text(curl.read()))
             octets = sent if octets is None else octets
             facts = facts._replace(headers=(*facts.headers, *headers))
         else:
