@@ -785,6 +785,58 @@ def client_id_in_quotes() -> Call:
     return Call(client_id=f"'{CLIENT_ID}'")
 
 
+@mistake("A placeholder was sent in place of the client ID: $CLIENT_ID")
+def client_id_of_an_unset_variable() -> Call:
+    return Call(client_id="$CLIENT_ID")
+
+
+@mistake("A placeholder was sent in place of the client ID: {{client_id}}")
+def client_id_of_an_unknown_environment() -> Call:
+    return Call(client_id="{{client_id}}")
+
+
+@mistake("The client ID is URL-escaped")
+def client_id_escaped() -> Call:
+    return Call(client_id=CLIENT_ID.replace("-", "%2D"))
+
+
+@mistake("Only a part of the client ID 479b3df9-380e-4bda-8cc1-92718c88f9cd was sent: 479b3df9-380e-4bd")
+def half_a_client_id() -> Call:
+    return Call(client_id=CLIENT_ID[:17])
+
+
+@mistake("The client ID stands more than once in one value, with commas between")
+def client_id_twice() -> Call:
+    return Call(client_id=f"{CLIENT_ID}, {CLIENT_ID}")
+
+
+@mistake("The client ID has client_id= in front of it")
+def client_id_with_its_name() -> Call:
+    return Call(client_id=f"client_id={CLIENT_ID}")
+
+
+@mistake("The client ID is base64-encoded")
+def client_id_in_base64() -> Call:
+    return Call(client_id=base64.b64encode(CLIENT_ID.encode()).decode())
+
+
+@mistake("The client ID has a no-break space in it")
+def client_id_with_a_no_break_space() -> Call:
+    return Call(client_id=f"{CLIENT_ID}\u00a0")
+
+
+@mistake("It is a browser's CORS preflight for PUT, and the route /orders/{id} ")
+def preflight_without_cors() -> Call:
+    asks = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"PUT")]
+    return Call(method="OPTIONS", extra=asks)
+
+
+@mistake("It is a browser's CORS preflight for GET, and the route /status ")
+def preflight_of_a_route_for_any_method() -> Call:
+    asks = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"GET")]
+    return Call(method="OPTIONS", target="/status", client_id="", name="X-No", extra=asks)
+
+
 @mistake("A JWS was sent in place of the client ID")
 def jws_as_client_id() -> Call:
     return Call(client_id=Call().token())
@@ -856,6 +908,109 @@ def expired() -> Call:
 @mistake("exp is 600: a duration, not the time at which the JWS ends")
 def exp_as_a_duration() -> Call:
     return claims(exp=600)
+
+
+@mistake("it was made 2 hours ago, for 5 minutes: kept too long, or local time was taken for UTC")
+def local_time_behind() -> Call:
+    return claims(iat=NOW - 7203, exp=NOW - 6903)
+
+
+@mistake("it was made 10 minutes ago, for 5 minutes: kept too long, or the client's clock is 10 minutes slow")
+def clock_behind() -> Call:
+    return claims(iat=NOW - 600, exp=NOW - 300)
+
+
+def payload(octets: bytes) -> Call:
+    """A call with another payload than that of the claims, signed as it is."""
+
+    def spell(token: str) -> str:
+        signing_input = f"{token.split('.', maxsplit=1)[0]}.{material.b64url(octets)}"
+        return f"{signing_input}.{material.b64url(material.signature(RSA, 'RS256', signing_input.encode()))}"
+
+    return Call(spell=spell)
+
+
+TIMES = f'"iat":{NOW},"exp":{NOW + 600}'
+
+
+@mistake("The payload is a JSON text holding the claims, which were encoded as JSON twice")
+def payload_encoded_twice() -> Call:
+    return payload(json.dumps(f"{{{TIMES}}}").encode())
+
+
+@mistake("The payload is a JSON text")
+def payload_of_a_text() -> Call:
+    return payload(b'"hello"')
+
+
+@mistake("The payload is a printed Python dict (single quotes), not JSON")
+def payload_of_a_python_dict() -> Call:
+    return payload(str({"iat": NOW, "exp": NOW + 600}).encode())
+
+
+@mistake("The payload begins with a byte order mark")
+def payload_with_a_byte_order_mark() -> Call:
+    return payload(f"\ufeff{{{TIMES}}}".encode())
+
+
+@mistake("The payload is UTF-16, not UTF-8")
+def payload_in_utf_16() -> Call:
+    return payload(f"{{{TIMES}}}".encode("utf-16"))
+
+
+@mistake("The payload is UTF-16, not UTF-8")
+def payload_in_utf_16_without_a_mark() -> Call:
+    return payload(f"{{{TIMES}}}".encode("utf-16-le"))
+
+
+@mistake("The payload is not UTF-8: its octet 8 is 0xe9")
+def payload_in_latin_1() -> Call:
+    return payload(f'{{"n":"\u00e9",{TIMES}}}'.replace('{"n":"', '{"n": "').encode("latin-1"))
+
+
+@mistake("The payload has a comma behind its last member")
+def payload_with_a_trailing_comma() -> Call:
+    return payload(f"{{{TIMES},\n}}".encode())
+
+
+@mistake("The payload is a list, not an object of claims")
+def payload_of_a_list() -> Call:
+    return payload(f"[{{{TIMES}}}]".encode())
+
+
+@mistake("The payload is a single value, not an object of claims")
+def payload_of_a_number() -> Call:
+    return payload(str(NOW).encode())
+
+
+@mistake("exp is NaN or Infinity, which JSON does not have")
+def payload_with_nan() -> Call:
+    return payload(f'{{"iat":{NOW},"exp":NaN}}'.encode())
+
+
+@mistake("The payload has the member exp more than once")
+def payload_with_a_repeated_member() -> Call:
+    return payload(f'{{{TIMES},"exp":{NOW + 900}}}'.encode())
+
+
+@mistake("The payload is a form (name=value), not JSON")
+def payload_of_a_form() -> Call:
+    return payload(b"iat=1&exp=2")
+
+
+@mistake("exp is null, not a number of seconds")
+def exp_is_null() -> Call:
+    return payload(f'{{"iat":{NOW},"exp":null}}'.encode())
+
+
+@mistake("The claim exp is missing: it is inside of claims, one level too deep")
+def claims_within_claims() -> Call:
+    return payload(f'{{"claims":{{{TIMES}}}}}'.encode())
+
+
+@mistake("The claim iat is missing; issued_at stands in its place")
+def iat_under_another_name() -> Call:
+    return claims(iat=None, issued_at=NOW)
 
 
 @mistake("The JWS expired before it was made")

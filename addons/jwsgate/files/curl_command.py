@@ -72,7 +72,7 @@ def _long(name: str, following: Callable[[str], str]) -> tuple[str, str]:
         )
     if name.startswith("expand-"):
         raise Unfit(f"has --{shown(name, 40)}, which takes variables of curl's own", "write the value out")
-    raise Unfit(f"has the option --{shown(name, 40)}, which is none of curl's", "leave it out, or correct it")
+    raise Unfit(f"has the option --{shown(name, 40)}, which is not known here", "write it out in full, or leave it out")
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _short(word: str, following: Callable[[str], str]) -> Iterator[tuple[str, st
             yield SHORT_WITH_VALUE[letter], word[at:] or following(f"-{letter}")
             return
         if letter not in SHORT_FLAGS:
-            raise Unfit(f"has the option -{shown(letter)}, which is none of curl's", "leave it out, or correct it")
+            raise Unfit(f"has the option -{shown(letter)}, which is not known here", "leave it out, or correct it")
         yield {"G": "get", "I": "head", ":": "next"}.get(letter, letter), ""
 
 

@@ -17,6 +17,7 @@ from .request_mistakes import (
     elsewhere,
     is_jws,
     missing_client_id,
+    preflight_mistake,
     unknown_client_id,
     unknown_route,
     unsafe_request,
@@ -129,10 +130,16 @@ _NAMED: Final[dict[Reason, Callable[[Case], Mistake | None]]] = {
 }
 
 
+_OF_A_PREFLIGHT: Final = frozenset({Reason.ROUTE_UNKNOWN, Reason.CLIENT_ID_MISSING, Reason.JWS_MISSING})
+"""By which a preflight is refused that nobody answers."""
+
+
 def mistake_of(case: Case, failed: Step, body: bytes | None) -> Mistake:
     """The mistake behind a rejection; where none is recognized, what the reason means."""
     rejected = case.rejected
     reason = Reason.INTERNAL_ERROR if rejected is None else rejected.reason
+    if reason in _OF_A_PREFLIGHT and (preflight := preflight_mistake(case)) is not None:
+        return preflight
     if reason is Reason.CLAIM_MISMATCH:
         named = other_claim(case, failed)
     elif reason is Reason.BINDING_MISMATCH:
