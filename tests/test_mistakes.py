@@ -323,6 +323,21 @@ def signature_with_echos_line_break() -> Call:
     return Call(key=EC, sign=lambda signed: material.signature(EC, "ES256", signed + b"\n"))
 
 
+@mistake("what was signed is not header.payload: with a line break of Windows at its end")
+def signature_with_a_line_break_of_windows() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed + b"\r\n"))
+
+
+@mistake("what was signed is not header.payload: without the dot between the two")
+def signature_without_the_dot() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed.replace(b".", b"")))
+
+
+@mistake("what was signed is not header.payload: as UTF-16")
+def signature_of_utf_16() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed.decode().encode("utf-16-le")))
+
+
 @mistake("what was signed is not header.payload: hashed twice")
 def signature_of_the_digest() -> Call:
     return Call(key=EC, sign=lambda signed: material.signature(EC, "ES256", hashlib.sha256(signed).digest()))

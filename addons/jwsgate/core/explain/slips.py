@@ -61,6 +61,9 @@ def _inputs(jws: CompactJws) -> Iterator[tuple[str, bytes]]:
     first, _, second = given.partition(b".")
     header = lenient_octets(first) or b""
     yield "with a line break at its end (`echo` adds one, `printf %s` does not)", given + b"\n"
+    yield "with a line break of Windows at its end", given + b"\r\n"
+    yield "without the dot between the two", first + second
+    yield "as UTF-16, in which each character has two octets", given.decode("latin-1").encode("utf-16-le")
     yield "before base64url, as header.payload of plain JSON", header + b"." + jws.payload
     yield "without the header: the payload alone, before base64url", jws.payload
     yield "without the header: the payload alone", second
