@@ -15,7 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 import material
 from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
 from jwsgate import cli
+from jwsgate.cli import explain as explain_module
+from jwsgate.core.explain import MEANINGS
 from jwsgate.core.facts import RequestFacts
+from jwsgate.core.reasons import Reason
 from recordings import Sent, flow_file, har_file
 from test_mistakes import MISTAKES, OTHER, RSA, Call, claims
 
@@ -198,6 +201,8 @@ def test_body(files: list[str], tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         pytest.param(["--at", "tomorrow", "x"], "write 2026-01-31T12:00:00Z", id="time"),
+        pytest.param(["--at", "1795998061000", "x"], "is in milliseconds; in Unix seconds: 1795998061", id="milli"),
+        pytest.param(["--at", "1795998061000000000", "x"], "is in nanoseconds; in Unix seconds: 1795998061", id="nano"),
         pytest.param(["--at", "9" * 30, "x", "--client-id", "a"], "", id="huge-time"),
         pytest.param(["--curl", "-", "x"], "Give one of: a JWS, --curl, --flow.", id="both"),
         pytest.param(["--url", "http://a/", "--path", "/", "x"], "Give --url or --path, not both.", id="url-and-path"),
@@ -228,6 +233,30 @@ def test_any_text_is_explained(files: list[str], jws: str) -> None:
     result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "--", jws)
     assert result.exit_code == 1
     assert result.stdout.startswith("Rejected (jws_")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_reason(reason: Reason) -> None:
+    """What the page says of a reason, without any file of the gate."""
+    result = CliRunner().invoke(cli.main, ["explain", "--reason", reason.value])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{reason}\n\n{MEANINGS[reason].meaning}\n\n**To mend it:** ")
+    assert "\nAnswer: " in result.stdout
+    assert result.stdout.count("Answer: ") == 1
+
+
+def test_reason_without_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the page is not there, its first words are still those of the code."""
+    monkeypatch.setattr(explain_module, "section", lambda *_: None)
+    result = CliRunner().invoke(cli.main, ["explain", "--reason", "jws_expired"])
+    meaning = MEANINGS[Reason.JWS_EXPIRED]
+    assert result.stdout == f"jws_expired\n\n{meaning.meaning}\n\n**To mend it:** {meaning.remedy}\n"
+
+
+def test_account_names_the_command(files: list[str]) -> None:
+    """The account says how to read more, in an installation too."""
+    result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "x")
+    assert "\nMore: jwsgate explain --reason jws_malformed (docs/reasons.md#jws_malformed)\n" in result.stdout
 
 
 # Recordings

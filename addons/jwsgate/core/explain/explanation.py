@@ -283,7 +283,7 @@ def render_text(explanation: Explanation) -> str:
     if explanation.once_mended:
         lines.append(f"Once mended: {explanation.once_mended}")
     if explanation.link:
-        lines.append(f"More: {explanation.link}")
+        lines.append(f"More: jwsgate explain --reason {explanation.reason} ({explanation.link})")
     lines += ["", f"{explanation.method} {explanation.path} at {moment(explanation.at)}"]
     for step in explanation.steps:
         lines += [] if step.ok is None else _step_lines(step)
