@@ -33,5 +33,7 @@ EOF
 venv/bin/pytest -q -W error test_client.py
 venv/bin/pip uninstall --quiet --yes pytest uvicorn
 venv/bin/jwsgate --version
+venv/bin/jwsgate explain --reason jws_expired | grep -q "Look for:"
+test -f "$(venv/bin/jwsgate --help | tr -d ' \n' | sed 's/.*Beginwith\(.*\.md\)\..*/\1/')"
 venv/bin/python -c "import jwsgate.testing"
 echo "The wheel is good."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import time
@@ -11,16 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import material
 from feature_material import CLIENT_ID, NOW, OTHER_CLIENT_ID, certificate_for
 from jwsgate import cli
+from jwsgate.cli import explain as explain_module
+from jwsgate.core.explain import MEANINGS
 from jwsgate.core.facts import RequestFacts
-from jwsgate.files import curl_command
-from jwsgate.files.curl_command import read_curl
-from jwsgate.files.problems import Unfit
+from jwsgate.core.reasons import Reason
 from recordings import Sent, flow_file, har_file
 from test_mistakes import MISTAKES, OTHER, RSA, Call, claims
 
@@ -69,7 +67,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def explain(files: list[str], *arguments: str, given: str | bytes | None = None, at: str = str(NOW)) -> Result:
     """One call; an exception that does not become an exit code is a failure."""
     line = ["explain", *files, "--at", at, *arguments]
-    result = CliRunner().invoke(cli.main, line, input=given, prog_name="jwsgate")
+    octets = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else given
+    result = CliRunner().invoke(cli.main, line, input=octets, prog_name="jwsgate")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -79,7 +78,7 @@ def curl_of(facts: RequestFacts) -> str:
     """A request as a curl command."""
     words = ["curl", "-sk", "-X", facts.method, f"https://api.example{facts.target.decode()}"]
     for name, value in facts.headers:
-        words += ["-H", f"{name.decode()}: {value.decode('latin-1')}"]
+        words += ["-H", f"{name.decode()}: {value.decode('utf-8', 'surrogateescape')}"]
     return shlex.join(words)
 
 
@@ -110,6 +109,20 @@ def test_mistakes_in_curl_commands(files: list[str], name: str) -> None:
     result = explain(files, "--curl", "-", given=curl_of(make().facts()))
     assert (result.exit_code, result.stderr) == (1, "")
     assert words in result.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["certificate's PEM", "certificate's DER", "public key's PEM"])
+def test_certificate_as_shared_secret(files: list[str], name: str) -> None:
+    """A portal that is read from files still has the certificate itself, which clients take for a secret."""
+    certificate = certificate_for(RSA, "client")
+    secret = {
+        "certificate's PEM": certificate.pem.encode(),
+        "certificate's DER": certificate.certificate.public_bytes(Encoding.DER),
+        "public key's PEM": material.public_pem(RSA).encode(),
+    }[name]
+    call = Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+    result = explain(files, "--curl", "-", given=curl_of(call.facts()))
+    assert f"Signed with HS256, with the registered {name} as the shared secret" in result.stdout.splitlines()[0]
 
 
 def test_allowed(files: list[str]) -> None:
@@ -188,6 +201,8 @@ def test_body(files: list[str], tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         pytest.param(["--at", "tomorrow", "x"], "write 2026-01-31T12:00:00Z", id="time"),
+        pytest.param(["--at", "1795998061000", "x"], "is in milliseconds; in Unix seconds: 1795998061", id="milli"),
+        pytest.param(["--at", "1795998061000000000", "x"], "is in nanoseconds; in Unix seconds: 1795998061", id="nano"),
         pytest.param(["--at", "9" * 30, "x", "--client-id", "a"], "", id="huge-time"),
         pytest.param(["--curl", "-", "x"], "Give one of: a JWS, --curl, --flow.", id="both"),
         pytest.param(["--url", "http://a/", "--path", "/", "x"], "Give --url or --path, not both.", id="url-and-path"),
@@ -218,6 +233,30 @@ def test_any_text_is_explained(files: list[str], jws: str) -> None:
     result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "--", jws)
     assert result.exit_code == 1
     assert result.stdout.startswith("Rejected (jws_")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_reason(reason: Reason) -> None:
+    """What the page says of a reason, without any file of the gate."""
+    result = CliRunner().invoke(cli.main, ["explain", "--reason", reason.value])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{reason}\n\n{MEANINGS[reason].meaning}\n\n**To mend it:** ")
+    assert "\nAnswer: " in result.stdout
+    assert result.stdout.count("Answer: ") == 1
+
+
+def test_reason_without_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the page is not there, its first words are still those of the code."""
+    monkeypatch.setattr(explain_module, "section", lambda *_: None)
+    result = CliRunner().invoke(cli.main, ["explain", "--reason", "jws_expired"])
+    meaning = MEANINGS[Reason.JWS_EXPIRED]
+    assert result.stdout == f"jws_expired\n\n{meaning.meaning}\n\n**To mend it:** {meaning.remedy}\n"
+
+
+def test_account_names_the_command(files: list[str]) -> None:
+    """The account says how to read more, in an installation too."""
+    result = explain(files, "--client-id", CLIENT_ID, "--path", "/status", "x")
+    assert "\nMore: jwsgate explain --reason jws_malformed (docs/reasons.md#jws_malformed)\n" in result.stdout
 
 
 # Recordings
@@ -275,106 +314,3 @@ def test_no_recording(files: list[str]) -> None:
     """Nor is a file that is none."""
     result = explain(files, "--flow", __file__)
     assert (result.exit_code, "is cut short or damaged" in result.stderr) == (2, True)
-
-
-# Reading curl commands
-
-
-@pytest.mark.parametrize(
-    ("text", "method", "target", "headers", "body"),
-    [
-        pytest.param("curl http://h/p", "GET", "/p", "Host: h", b"", id="plain"),
-        pytest.param("curl h:8080", "GET", "/", "Host: h:8080", b"", id="no-scheme"),
-        pytest.param("curl -sXPUT 'http://u:p@h/p?q=1#f'", "PUT", "/p?q=1", "Host: h", b"", id="letters-together"),
-        pytest.param("curl -I http://h/", "HEAD", "/", "Host: h", b"", id="head"),
-        pytest.param(
-            "curl --location --request POST 'http://h/p' \\\n  --header 'A: b' \\\n  --data-raw 'x=@y'",
-            "POST", "/p", "Host: h|A: b|Content-Type: application/x-www-form-urlencoded|Content-Length: 4", b"x=@y",
-            id="postman",
-        ),
-        pytest.param(
-            "curl 'http://h/p' -H 'content-type: text/plain' --data-binary $'a\\nb\\u0021\\x41\\'' --compressed",
-            "POST", "/p", "Host: h|content-type: text/plain|Content-Length: 6", b"a\nb!A'", id="browser",
-        ),
-        pytest.param(
-            "curl http://h/p -G -d a=1 --data-urlencode 'b=c d'", "GET", "/p?a=1&b=c+d", "Host: h", b"", id="get"
-        ),
-        pytest.param(
-            "curl --json '{}' http://h", "POST", "/",
-            "Host: h|Accept: application/json|Content-Type: application/json|Content-Length: 2", b"{}", id="json",
-        ),
-        pytest.param(
-            "curl -b 'jwt=a' -u me:secret --oauth2-bearer t -A x -Hhost:g http://h", "GET", "/",
-            "Cookie: jwt=a|Authorization: Basic|Authorization: Bearer t|User-Agent: x|host: g", b"", id="headers",
-        ),
-        pytest.param("curl -d @f http://h", "POST", "/", "Host: h", None, id="file"),
-        pytest.param("curl -F a=b http://h", "POST", "/", "Host: h", None, id="form"),
-        pytest.param("curl -T f http://h/", "PUT", "/", "Host: h", None, id="upload"),
-        pytest.param(
-            "/usr/bin/curl -o out --cacert ca.pem -m 5 --retry 3 -w '%{http_code}' http://h/a | jq .", "GET", "/a",
-            "Host: h", b"", id="options-without-a-part",
-        ),
-    ],
-)  # fmt: skip
-def test_curl(text: str, method: str, target: str, headers: str, body: bytes | None) -> None:
-    """The request that curl sends."""
-    facts, octets = read_curl(text)
-    told = "|".join(f"{name.decode()}: {value.decode()}" for name, value in facts.headers)
-    assert (method, target, headers, body) == (facts.method, facts.target.decode(), told, octets)
-
-
-@given(st.text("ab '\"\\\t\n#ü\v"))
-def test_words_are_those_of_shlex(text: str) -> None:
-    """Whatever is quoted and escaped, and whatever is not closed."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        with pytest.raises(Unfit, match="cannot be split into words"):
-            curl_command._split(text)
-    else:
-        assert curl_command._split(text) == words
-
-
-def test_megabytes_do_not_take_minutes() -> None:
-    """A call with a large body, as browsers copy it, or a JWS gone wrong."""
-    facts, _ = read_curl("curl http://h -H 'a: " + "b" * 5_000_000 + "'")
-    assert len(facts.headers[1][1]) == 5_000_000
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("", "does not begin with curl", id="empty"),
-        pytest.param("curl", "has no URL", id="nothing"),
-        pytest.param("curl 'http://h", "cannot be split into words", id="quote"),
-        pytest.param("curl http://h -H", "ends after -H", id="cut"),
-        pytest.param("curl http://h --next http://i", "several requests", id="next"),
-        pytest.param("curl http://h -H @f", "takes headers from a file", id="headers-of-a-file"),
-        pytest.param('curl ^"http://h^"', "Windows", id="cmd"),
-    ],
-)
-def test_no_curl(text: str, message: str) -> None:
-    """What cannot be read is told, not guessed at."""
-    with pytest.raises(Unfit, match=message):
-        read_curl(text)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["curl", "http://h/", "-H", "-d", "--json", "-X", "$'\\ud800'", "'", "\\", "a: b", "-", "--"])
-    )
-)
-def test_any_curl_command(words: list[str]) -> None:
-    """Whatever the text, a request or words on what is wrong with it."""
-    with contextlib.suppress(Unfit):
-        read_curl(" ".join(["curl", *words]))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_as_curl_command(text: str) -> None:
-    """The same for any characters."""
-    for before in ("", "curl http://h/ -H "):
-        with contextlib.suppress(Unfit):
-            read_curl(before + text)

@@ -77,6 +77,10 @@ def written(folder: Path, form: str, kind: material.KeyKind = "p256") -> Path:
         "encrypted-der": lambda: key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, SEALED
         ),
+        "openssh": lambda: key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, PLAIN),
+        "encrypted-openssh": lambda: key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, SEALED
+        ),
         "p12": lambda: pkcs12.serialize_key_and_certificates(b"client", key, leaf(kind), None, SEALED),
         "p12-open": lambda: pkcs12.serialize_key_and_certificates(b"client", key, leaf(kind), None, PLAIN),
     }[form]()
@@ -85,7 +89,10 @@ def written(folder: Path, form: str, kind: material.KeyKind = "p256") -> Path:
     return path
 
 
-FORMS = ["pem", "pem-with-certificate", "traditional", "der", "encrypted", "encrypted-der", "p12", "p12-open"]
+FORMS = [
+    "pem", "pem-with-certificate", "traditional", "der", "encrypted", "encrypted-der", "openssh", "encrypted-openssh",
+    "p12", "p12-open",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -202,6 +209,14 @@ def test_curl(tmp_path: Path) -> None:
     assert 'X-IBM-Client-Id: it\'s "me" $HOME' in words
     (token,) = (word.removeprefix("jwt: ") for word in words if word.startswith("jwt: "))
     assert claims_of(token, material.private_key("p256"))
+
+
+def test_curl_without_client_id(tmp_path: Path) -> None:
+    """Such a command is printed, for somebody to complete, but not without a word: it cannot pass."""
+    result = sign("--key", str(written(tmp_path, "pem")), "--curl", "https://h/a")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("curl -sS -H 'jwt: ey")
+    assert result.stderr == "sign: without --client-id the command sends none, and the gate refuses it\n"
 
 
 def test_curl_where_the_policy_says(tmp_path: Path) -> None:

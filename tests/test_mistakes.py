@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
@@ -20,7 +20,7 @@ from feature_material import CLIENT_ID, DAY, NOW, OTHER_CLIENT_ID, Issued, a_rou
 from jwsgate.core.bindings import Bindings, BodyDigest
 from jwsgate.core.claims import ClaimRules
 from jwsgate.core.decision import Rejected, Snapshot
-from jwsgate.core.explain import Explanation, explain, render_text
+from jwsgate.core.explain import Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Route, Router
 from jwsgate.core.portal import Application, ClientId, Portal
@@ -154,7 +154,7 @@ def key_rotated_yesterday() -> Call:
     return Call(certificates=[old, new], sign=lambda signed: material.signature(STRANGER, "RS256", signed))
 
 
-@mistake("its certificate is new (1 day ago): perhaps with the former key")
+@mistake("or header or payload were changed after signing; the registered certificate is new (1 day ago): perhaps with")
 def key_rotated_and_the_former_one_gone() -> Call:
     return Call(
         certificates=[certificate_for(RSA, "new", -1)],
@@ -203,6 +203,39 @@ def der_signature() -> Call:
 def hs256_with_the_pem() -> Call:
     secret = material.public_pem(RSA).encode()
     return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the registered certificate's PEM as the shared secret")
+def hs256_with_the_certificate() -> Call:
+    secret = certificate_for(RSA, "client").pem.encode()
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the registered certificate's DER as the shared secret")
+def hs256_with_the_certificates_der() -> Call:
+    secret = certificate_for(RSA, "client").certificate.public_bytes(serialization.Encoding.DER)
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("Signed with HS256, with the client ID as the shared secret")
+def hs256_with_the_client_id() -> Call:
+    secret = CLIENT_ID.encode()
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(secret, "HS256", signed))
+
+
+@mistake("The JOSE header says alg HS256, but it was signed as RS256")
+def hs256_in_the_header_alone() -> Call:
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(RSA, "RS256", signed))
+
+
+@mistake("The JOSE header says alg HS256, whose signatures have 32 octets, but this one has 256: it is of another")
+def hs256_in_the_header_and_another_key() -> Call:
+    return Call(header={"alg": "HS256"}, sign=lambda signed: material.signature(STRANGER, "RS256", signed))
+
+
+@mistake("The JOSE header says alg ES256, but it was signed as RS256")
+def es256_in_the_header_alone() -> Call:
+    return Call(header={"alg": "ES256"}, sign=lambda signed: material.signature(RSA, "RS256", signed))
 
 
 @mistake("Signed with HS256, an algorithm with a shared secret")
@@ -290,6 +323,21 @@ def signature_with_echos_line_break() -> Call:
     return Call(key=EC, sign=lambda signed: material.signature(EC, "ES256", signed + b"\n"))
 
 
+@mistake("what was signed is not header.payload: with a line break of Windows at its end")
+def signature_with_a_line_break_of_windows() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed + b"\r\n"))
+
+
+@mistake("what was signed is not header.payload: without the dot between the two")
+def signature_without_the_dot() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed.replace(b".", b"")))
+
+
+@mistake("what was signed is not header.payload: as UTF-16")
+def signature_of_utf_16() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed.decode().encode("utf-16-le")))
+
+
 @mistake("what was signed is not header.payload: hashed twice")
 def signature_of_the_digest() -> Call:
     return Call(key=EC, sign=lambda signed: material.signature(EC, "ES256", hashlib.sha256(signed).digest()))
@@ -298,6 +346,95 @@ def signature_of_the_digest() -> Call:
 @mistake("The signature is the base64url of its hex")
 def hex_signature() -> Call:
     return Call(sign=lambda signed: material.signature(RSA, "RS256", signed).hex().encode())
+
+
+def raw_signature(signed: bytes) -> bytes:
+    """A good ECDSA signature."""
+    return material.signature(EC, "ES256", signed)
+
+
+@mistake("The ECDSA signature has 63 octets in place of 64: leading zeros of r or s were left out")
+def leading_zero_of_r_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        while (made := raw_signature(signed))[0]:
+            pass
+        return made[1:]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has 63 octets in place of 64: leading zeros of r or s were left out")
+def leading_zero_of_s_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        while (made := raw_signature(signed))[32]:
+            pass
+        return made[:32] + made[33:]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has r and s in the wrong order")
+def r_and_s_swapped() -> Call:
+    def sign(signed: bytes) -> bytes:
+        made = raw_signature(signed)
+        return made[32:] + made[:32]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature has r and s in little-endian")
+def little_endian() -> Call:
+    def sign(signed: bytes) -> bytes:
+        made = raw_signature(signed)
+        return made[31::-1] + made[:31:-1]
+
+    return Call(key=EC, sign=sign)
+
+
+@mistake("The ECDSA signature is in little-endian as a whole")
+def little_endian_as_a_whole() -> Call:
+    return Call(key=EC, sign=lambda signed: raw_signature(signed)[::-1])
+
+
+@mistake("The signature is the base64url of its hex, and is in DER")
+def hex_of_der() -> Call:
+    return Call(key=EC, sign=lambda signed: EC.sign(signed, ec.ECDSA(SHA256)).hex().encode())
+
+
+@mistake("The signature has 234 octets; RS256 with the registered key has 256: it was cut off")
+def signature_cut_off() -> Call:
+    return Call(sign=lambda signed: material.signature(RSA, "RS256", signed)[:234])
+
+
+@mistake("The signature has 32 octets; ES256 with the registered key has 64: it was made with another key, or cut off")
+def half_a_signature() -> Call:
+    return Call(key=EC, sign=lambda signed: raw_signature(signed)[:32])
+
+
+@mistake("The signature has 255 octets in place of 256: leading zeros were left out")
+def leading_zero_of_an_rsa_signature_lost() -> Call:
+    def sign(signed: bytes) -> bytes:
+        pss = padding.PSS(padding.MGF1(SHA256), 32)
+        while (made := RSA.sign(signed, pss, SHA256))[0]:
+            pass
+        return made[1:]
+
+    return Call(header={"alg": "PS256"}, sign=sign)
+
+
+@mistake("Signed with MD5")
+def md5() -> Call:
+    return Call(sign=lambda signed: RSA.sign(signed, padding.PKCS1v15(), hashes.MD5()))
+
+
+@mistake("Signed without the name of the digest")
+def bare_digest() -> Call:
+    def sign(signed: bytes) -> bytes:
+        numbers = RSA.private_numbers()
+        padded = b"\x00\x01".ljust(223, b"\xff") + b"\x00" + hashlib.sha256(signed).digest()
+        return pow(int.from_bytes(padded), numbers.d, numbers.public_numbers.n).to_bytes(256)
+
+    return Call(sign=sign)
 
 
 @mistake("The signature is base64-encoded twice")
@@ -339,6 +476,41 @@ def thumbprint_of_another_application() -> Call:
     return Call(
         header={"x5t#S256": material.b64url(other)}, sign=lambda signed: material.signature(STRANGER, "RS256", signed)
     )
+
+
+def wrong_thumbprint(claims: str = "", kid: str = "") -> Call:
+    """A good signature, and the thumbprint of another certificate; claims and header as long as one likes."""
+    other = bytes.fromhex(certificate_for(OTHER, "other").registered().thumbprint)
+    call = Call(header={"x5t#S256": material.b64url(other), **({"kid": kid} if kid else {})})
+    call.claims["sub"] = claims
+    return call
+
+
+@mistake("The signature is good, but x5t#S256 or x5c names another certificate than the registered one")
+def another_thumbprint() -> Call:
+    return wrong_thumbprint()
+
+
+@mistake(
+    "The signature is good, but x5t#S256 is the digest of the registered certificate's PEM, not of the certificate's"
+)
+def thumbprint_of_the_pem() -> Call:
+    digest = hashlib.sha256(certificate_for(RSA, "client").pem.encode()).digest()
+    return Call(header={"x5t#S256": material.b64url(digest)})
+
+
+@mistake("The signature is good, but x5t#S256 is the digest of the registered public key's DER")
+def thumbprint_of_the_public_key() -> Call:
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    digest = hashlib.sha256(RSA.public_key().public_bytes(serialization.Encoding.DER, spki)).digest()
+    return Call(header={"x5t#S256": material.b64url(digest)})
+
+
+@mistake("The signature is good, but x5t#S256 or x5c names another certificate than the registered one")
+def thumbprint_of_the_other_certificate() -> Call:
+    old, new = issue("old", key=STRANGER), certificate_for(RSA, "client")
+    named = material.b64url(bytes.fromhex(old.registered().thumbprint))
+    return Call(certificates=[old, new], header={"x5t#S256": named})
 
 
 # How it is sent
@@ -454,6 +626,152 @@ def detached_where_none_is_taken() -> Call:
     return Call(spell=lambda token: token.split(".")[0] + ".." + token.split(".")[2])
 
 
+def bearer_policy(**call: Any) -> Call:
+    """A call to a policy that looks for the JWS after Bearer."""
+    bearer = Source("header", "Authorization", "Bearer")
+    return Call(name="Authorization", route=lambda route: replace(route, jws=bearer), **call)
+
+
+@mistake("The word 'Bearer' stands twice in front of the JWS")
+def bearer_twice() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer Bearer {token}")
+
+
+@mistake("The word 'JWT' stands between Bearer and the JWS")
+def bearer_and_another_word() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer JWT {token}")
+
+
+@mistake("The JWS is in header Authorization, but after the word 'Token'")
+def another_scheme() -> Call:
+    return bearer_policy(spell=lambda token: f"Token {token}")
+
+
+@mistake("The JWS is in header Authorization, but after the word 'Bearer:'")
+def scheme_with_a_colon() -> Call:
+    return bearer_policy(spell=lambda token: f"Bearer: {token}")
+
+
+@mistake("The JWS is abbreviated")
+def abbreviated_with_dots() -> Call:
+    return Call(spell=lambda token: f"{token[:40]}...{token[-20:]}")
+
+
+@mistake("The JWS is abbreviated")
+def abbreviated_with_an_ellipsis() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"{token[:40]}…{token[-20:]}"))
+
+
+@mistake("The JWS stands 2 times in one value, with commas between")
+def joined_by_a_comma() -> Call:
+    return Call(spell=lambda token: f"{token}, {token}")
+
+
+@mistake("The JWS stands 2 times in one value, with white space between")
+def joined_by_a_blank() -> Call:
+    return Call(spell=lambda token: f"{token} {token}")
+
+
+@mistake("There are 2 JWS in one value, with commas between")
+def two_jws_joined() -> Call:
+    return Call(spell=lambda token: f"{token},{claims(sub='other').token()}")
+
+
+@mistake("It is no compact JWS: it has 5 segments in place of three")
+def five_segments() -> Call:
+    return Call(spell=lambda token: f"{token}.a.b")
+
+
+@mistake("The JWS is still in a JSON document, as its member access_token")
+def whole_response_of_a_token_endpoint() -> Call:
+    return Call(spell=lambda token: json.dumps({"access_token": token, "token_type": "Bearer"}))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk() -> Call:
+    return Call(spell=lambda _: json.dumps({"kty": "EC", "crv": "P-256", "x": "x", "y": "y", "d": "c2VjcmV0"}))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk_in_base64() -> Call:
+    return Call(spell=lambda _: material.b64url(b'{"kty":"oct","k":"c2VjcmV0"}'))
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_jwk_as_python_prints_it() -> Call:
+    return Call(spell=lambda _: "{'kty': 'oct', 'k': 'c2VjcmV0'}")
+
+
+@mistake("A PRIVATE KEY was sent in place of the JWS")
+def private_pem() -> Call:
+    return Call(spell=lambda _: "-----BEGIN PRIVATE KEY----- c2VjcmV0 -----END PRIVATE KEY-----")
+
+
+@mistake("A PRIVATE KEY was sent in place of the client ID")
+def private_jwk_as_client_id() -> Call:
+    return Call(client_id=json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}))
+
+
+@mistake("A public key (JWK) was sent in place of the JWS")
+def public_jwk() -> Call:
+    return Call(spell=lambda _: '{"kty":"EC","crv":"P-256","x":"x","y":"y"}')
+
+
+def sent_as_utf8(text: str) -> str:
+    """As it is on the wire, an octet a character."""
+    return text.encode().decode("latin-1")
+
+
+@mistake("The JWS has typographic quotes in it, as texts have that were copied from a document or a chat")
+def smart_quotes() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"“{token}”"))
+
+
+@mistake("The JWS has a no-break space in it")
+def no_break_space() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"\u00a0{token}"))
+
+
+@mistake("The JWS has a no-break space in it")
+def no_break_space_of_latin_1() -> Call:
+    return Call(spell=lambda token: f"{token[:30]}\u00a0{token[30:]}")
+
+
+@mistake("The JWS has a zero-width space in it")
+def zero_width_space() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"{token[:30]}\u200b{token[30:]}"))
+
+
+@mistake("The JWS has a byte order mark in it")
+def byte_order_mark() -> Call:
+    return Call(spell=lambda token: sent_as_utf8(f"\ufeff{token}"))
+
+
+@mistake("There is punctuation behind the JWS")
+def full_stop() -> Call:
+    return Call(spell=lambda token: f"{token}.")
+
+
+@mistake("The name of a file was sent in place of the JWS: @token.txt")
+def name_of_a_file_after_at() -> Call:
+    return Call(spell=lambda _: "@token.txt")
+
+
+@mistake("The name of a file was sent in place of the JWS: out/my.jwt")
+def name_of_a_file() -> Call:
+    return Call(spell=lambda _: "out/my.jwt")
+
+
+@mistake("The JWS is written in hex")
+def in_hex() -> Call:
+    return Call(spell=lambda token: token.encode().hex())
+
+
+@mistake("The client ID was sent in place of the JWS")
+def client_id_as_jws() -> Call:
+    return Call(spell=lambda _: CLIENT_ID)
+
+
 # Client ID and path
 
 
@@ -480,6 +798,58 @@ def client_id_in_another_header() -> Call:
 @mistake("The client ID is wrapped in quotes")
 def client_id_in_quotes() -> Call:
     return Call(client_id=f"'{CLIENT_ID}'")
+
+
+@mistake("A placeholder was sent in place of the client ID: $CLIENT_ID")
+def client_id_of_an_unset_variable() -> Call:
+    return Call(client_id="$CLIENT_ID")
+
+
+@mistake("A placeholder was sent in place of the client ID: {{client_id}}")
+def client_id_of_an_unknown_environment() -> Call:
+    return Call(client_id="{{client_id}}")
+
+
+@mistake("The client ID is URL-escaped")
+def client_id_escaped() -> Call:
+    return Call(client_id=CLIENT_ID.replace("-", "%2D"))
+
+
+@mistake("Only a part of the client ID 479b3df9-380e-4bda-8cc1-92718c88f9cd was sent: 479b3df9-380e-4bd")
+def half_a_client_id() -> Call:
+    return Call(client_id=CLIENT_ID[:17])
+
+
+@mistake("The client ID stands more than once in one value, with commas between")
+def client_id_twice() -> Call:
+    return Call(client_id=f"{CLIENT_ID}, {CLIENT_ID}")
+
+
+@mistake("The client ID has client_id= in front of it")
+def client_id_with_its_name() -> Call:
+    return Call(client_id=f"client_id={CLIENT_ID}")
+
+
+@mistake("The client ID is base64-encoded")
+def client_id_in_base64() -> Call:
+    return Call(client_id=base64.b64encode(CLIENT_ID.encode()).decode())
+
+
+@mistake("The client ID has a no-break space in it")
+def client_id_with_a_no_break_space() -> Call:
+    return Call(client_id=f"{CLIENT_ID}\u00a0")
+
+
+@mistake("It is a browser's CORS preflight for PUT, and the route /orders/{id} ")
+def preflight_without_cors() -> Call:
+    asks = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"PUT")]
+    return Call(method="OPTIONS", extra=asks)
+
+
+@mistake("It is a browser's CORS preflight for GET, and the route /status ")
+def preflight_of_a_route_for_any_method() -> Call:
+    asks = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"GET")]
+    return Call(method="OPTIONS", target="/status", client_id="", name="X-No", extra=asks)
 
 
 @mistake("A JWS was sent in place of the client ID")
@@ -553,6 +923,109 @@ def expired() -> Call:
 @mistake("exp is 600: a duration, not the time at which the JWS ends")
 def exp_as_a_duration() -> Call:
     return claims(exp=600)
+
+
+@mistake("it was made 2 hours ago, for 5 minutes: kept too long, or local time was taken for UTC")
+def local_time_behind() -> Call:
+    return claims(iat=NOW - 7203, exp=NOW - 6903)
+
+
+@mistake("it was made 10 minutes ago, for 5 minutes: kept too long, or the client's clock is 10 minutes slow")
+def clock_behind() -> Call:
+    return claims(iat=NOW - 600, exp=NOW - 300)
+
+
+def payload(octets: bytes) -> Call:
+    """A call with another payload than that of the claims, signed as it is."""
+
+    def spell(token: str) -> str:
+        signing_input = f"{token.split('.', maxsplit=1)[0]}.{material.b64url(octets)}"
+        return f"{signing_input}.{material.b64url(material.signature(RSA, 'RS256', signing_input.encode()))}"
+
+    return Call(spell=spell)
+
+
+TIMES = f'"iat":{NOW},"exp":{NOW + 600}'
+
+
+@mistake("The payload is a JSON text holding the claims, which were encoded as JSON twice")
+def payload_encoded_twice() -> Call:
+    return payload(json.dumps(f"{{{TIMES}}}").encode())
+
+
+@mistake("The payload is a JSON text")
+def payload_of_a_text() -> Call:
+    return payload(b'"hello"')
+
+
+@mistake("The payload is a printed Python dict (single quotes), not JSON")
+def payload_of_a_python_dict() -> Call:
+    return payload(str({"iat": NOW, "exp": NOW + 600}).encode())
+
+
+@mistake("The payload begins with a byte order mark")
+def payload_with_a_byte_order_mark() -> Call:
+    return payload(f"\ufeff{{{TIMES}}}".encode())
+
+
+@mistake("The payload is UTF-16, not UTF-8")
+def payload_in_utf_16() -> Call:
+    return payload(f"{{{TIMES}}}".encode("utf-16"))
+
+
+@mistake("The payload is UTF-16, not UTF-8")
+def payload_in_utf_16_without_a_mark() -> Call:
+    return payload(f"{{{TIMES}}}".encode("utf-16-le"))
+
+
+@mistake("The payload is not UTF-8: its octet 8 is 0xe9")
+def payload_in_latin_1() -> Call:
+    return payload(f'{{"n":"\u00e9",{TIMES}}}'.replace('{"n":"', '{"n": "').encode("latin-1"))
+
+
+@mistake("The payload has a comma behind its last member")
+def payload_with_a_trailing_comma() -> Call:
+    return payload(f"{{{TIMES},\n}}".encode())
+
+
+@mistake("The payload is a list, not an object of claims")
+def payload_of_a_list() -> Call:
+    return payload(f"[{{{TIMES}}}]".encode())
+
+
+@mistake("The payload is a single value, not an object of claims")
+def payload_of_a_number() -> Call:
+    return payload(str(NOW).encode())
+
+
+@mistake("exp is NaN or Infinity, which JSON does not have")
+def payload_with_nan() -> Call:
+    return payload(f'{{"iat":{NOW},"exp":NaN}}'.encode())
+
+
+@mistake("The payload has the member exp more than once")
+def payload_with_a_repeated_member() -> Call:
+    return payload(f'{{{TIMES},"exp":{NOW + 900}}}'.encode())
+
+
+@mistake("The payload is a form (name=value), not JSON")
+def payload_of_a_form() -> Call:
+    return payload(b"iat=1&exp=2")
+
+
+@mistake("exp is null, not a number of seconds")
+def exp_is_null() -> Call:
+    return payload(f'{{"iat":{NOW},"exp":null}}'.encode())
+
+
+@mistake("The claim exp is missing: it is inside of claims, one level too deep")
+def claims_within_claims() -> Call:
+    return payload(f'{{"claims":{{{TIMES}}}}}'.encode())
+
+
+@mistake("The claim iat is missing; issued_at stands in its place")
+def iat_under_another_name() -> Call:
+    return claims(iat=None, issued_at=NOW)
 
 
 @mistake("The JWS expired before it was made")
@@ -667,11 +1140,41 @@ def test_enough_mistakes() -> None:
         pytest.param("json-serialization", id="json"),
         pytest.param("standard-base64-with-padding", id="standard-base64"),
         pytest.param("encoded-twice", id="twice"),
+        pytest.param("bearer-twice", id="scheme-twice"),
+        pytest.param("bearer-and-another-word", id="another-word"),
+        pytest.param("joined-by-a-comma", id="comma"),
+        pytest.param("joined-by-a-blank", id="blank"),
+        pytest.param("whole-response-of-a-token-endpoint", id="document"),
+        pytest.param("smart-quotes", id="smart-quotes"),
+        pytest.param("no-break-space", id="no-break-space"),
+        pytest.param("no-break-space-of-latin-1", id="latin-1"),
+        pytest.param("zero-width-space", id="zero-width"),
+        pytest.param("byte-order-mark", id="byte-order-mark"),
+        pytest.param("full-stop", id="full-stop"),
+        pytest.param("in-hex", id="hex"),
     ],
 )
 def test_once_mended(name: str) -> None:
     """Where nobody needs a key to mend it, the account says what comes of the JWS then."""
     assert MISTAKES[name][1]().explained().once_mended == "the request would be allowed"
+
+
+@pytest.mark.parametrize("name", [name for name in MISTAKES if name.startswith("private-")])
+def test_private_key_is_not_shown(name: str) -> None:
+    """Who sent a private key is told so, and is not shown it again, in a log perhaps."""
+    explanation = MISTAKES[name][1]().explained()
+    for told in (render_text(explanation), to_json(explanation)):
+        assert "c2VjcmV0" not in told
+
+
+@pytest.mark.parametrize("place", ["header", "claims"])
+def test_private_key_within(place: str) -> None:
+    """The same where the key stands in the JOSE header, or in a claim."""
+    key = {"kty": "oct", "kid": "mine", "k": "c2VjcmV0"}
+    explanation = (Call(header={"jwk": key}) if place == "header" else claims(cnf={"jwks": [key]})).explained()
+    for told in (render_text(explanation), to_json(explanation)):
+        assert "c2VjcmV0" not in told
+        assert "mine" in told
 
 
 def test_mistakes_on_top_of_each_other() -> None:
@@ -682,6 +1185,14 @@ def test_mistakes_on_top_of_each_other() -> None:
     assert explanation.once_mended.startswith(
         "jws_malformed: The word 'Bearer' was left in front of the JWS; jws_expired: "
     )
+
+
+@pytest.mark.parametrize("claims", range(6))
+@pytest.mark.parametrize("kid", range(6))
+def test_wrong_thumbprint_of_any_length(claims: int, kid: int) -> None:
+    """A good signature is never told to be one over something else, whether or not the segments would be padded."""
+    told = wrong_thumbprint("m" * claims, "k" * kid).explained().headline
+    assert told == "The signature is good, but x5t#S256 or x5c names another certificate than the registered one"
 
 
 def test_search_is_bounded() -> None:

@@ -3,6 +3,7 @@
 import click
 
 from jwsgate import __version__
+from jwsgate.files.pages import page_name
 
 from .check import check_command
 from .completion import completion_command
@@ -22,7 +23,7 @@ __all__ = ["main", "run_command"]
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`jwsgate COMMAND --help` has the command's options, their environment variables, examples and exit codes. "
-    "Begin with docs/sidecar.md.",
+    f"Begin with {page_name('sidecar.md')}.",
 )
 @click.version_option(__version__, prog_name="jwsgate")
 def main() -> None:

@@ -7,19 +7,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import BinaryIO, Final
 
 import click
 
 from jwsgate.core.decision import Rejected, Snapshot
-from jwsgate.core.explain import Explanation, explain, render_text, to_json
+from jwsgate.core.explain import MEANINGS, Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Route, Sign
-from jwsgate.core.reasons import Rejection
+from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.recorded import RecordedGate
 from jwsgate.core.sources import with_value
-from jwsgate.files.curl_command import read_curl, split_url
+from jwsgate.files.curl_command import curl_text, read_curl, split_url
 from jwsgate.files.loading import load_snapshot
+from jwsgate.files.pages import section
 from jwsgate.files.problems import ProblemsFound, Unfit, printable
 
 from .colors import colored
@@ -35,6 +36,14 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLORS: Final = {"allowed": "green", "rejected": "red", "would_reject": "yellow", "awaits_body": "yellow"}
 
 
+def _seconds(number: int) -> float:
+    """Unix seconds, unless they are those of another unit, as Java and JavaScript have them."""
+    for factor, unit in ((10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")):
+        if 10**9 <= number // factor < 10**10:
+            raise click.BadParameter(f"is in {unit}; in Unix seconds: {number // factor}")
+    return float(number)
+
+
 def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
     if not value:
         return None
@@ -43,7 +52,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
         return now + int(match[1] + match[2]) * _SECONDS[match[3]]
     try:
         if value.isascii() and value.isdigit():
-            return float(value)
+            return _seconds(int(value))
         at = datetime.datetime.fromisoformat(value)
         return (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -109,7 +118,7 @@ def _composed(
 
 def _loaded(files: tuple[Path, list[Path]], now: float) -> Snapshot:
     try:
-        return load_snapshot(*files, now)
+        return load_snapshot(*files, now, keep_chains=True)
     except ProblemsFound as error:
         click.echo(f"explain: portal and policy cannot be used:\n{error}", err=True)
         sys.exit(2)
@@ -141,6 +150,13 @@ def _recorded(path: Path, entry: int | None, files: tuple[Path, list[Path]], at:
     return explain(snapshot, request.facts, request.time, request.body, decided, _SEARCHED)
 
 
+def _tell_reason(reason: Reason) -> None:
+    """What docs/reasons.md says of it; where that page is not there, the words that it has in common with the code."""
+    meaning = MEANINGS[reason]
+    text = section("reasons.md", reason) or f"{meaning.meaning}\n\n**To mend it:** {meaning.remedy}"
+    click.echo(f"{reason}\n\n{text}")
+
+
 def _tell(explanation: Explanation, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(explanation), nl=False)
@@ -160,6 +176,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
         'jwsgate explain --portal portal.yaml --policy policy.yaml --client-id ID "$JWS"': "A JWS at hand.",
         "jwsgate explain --portal portal.yaml --policy policy.yaml --curl call.txt --at -1h": "A call of an hour ago.",
         "jwsgate explain --portal portal.yaml --policy policy.yaml --har browser.har": "What a browser recorded.",
+        "jwsgate explain --reason jws_expired": "What a reason of a log means.",
     },
     exit_codes={
         0: "the request would be allowed",
@@ -188,7 +205,7 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
 @click.option("--body", type=click.File("rb"), help="File with the body, for routes that sign it or bind it.")
 @click.option(
     "--curl",
-    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    type=click.File("rb"),
     help="File with a curl command, whose request is explained; - is standard input.",
 )
 @click.option(
@@ -213,6 +230,12 @@ def _tell(explanation: Explanation, as_json: bool) -> None:
     help="When it is decided: 2026-01-31T12:00:00Z, Unix seconds, or -3d, +90m from now; if not said, now, and for "
     "recordings when they were made.",
 )
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="Tell what a reason means, such as jws_expired, and what mends it; no request is explained then.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.argument("jws", required=False)
 def explain_command(
@@ -224,10 +247,11 @@ def explain_command(
     url: str | None,
     headers: list[tuple[bytes, bytes]],
     body: BinaryIO | None,
-    curl: TextIO | None,
+    curl: BinaryIO | None,
     recording: str | None,
     entry: int | None,
     at: float | None,
+    reason: str | None,
     as_json: bool,
     jws: str | None,
 ) -> None:
@@ -236,6 +260,9 @@ def explain_command(
     The request is made of --client-id and JWS (- reads standard input), or is that of --curl or --flow. The first line
     names the mistake. Signatures, and headers other than the two that the policy names, are never printed.
     """
+    if reason is not None:
+        _tell_reason(Reason(reason))
+        return
     if sum(given is not None for given in (jws, curl, recording)) > 1:
         raise click.UsageError("Give one of: a JWS, --curl, --flow.")
     if url is not None and path is not None:
@@ -248,7 +275,7 @@ def explain_command(
         snapshot = _loaded(files, now)
         octets = None if body is None else body.read()
         if curl is not None:
-            facts, sent = read_curl(curl.read())
+            facts, sent = read_curl(curl_text(curl.read()))
             octets = sent if octets is None else octets
             facts = facts._replace(headers=(*facts.headers, *headers))
         else:

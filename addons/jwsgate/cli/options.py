@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from jwsgate.adapters.supervisor import usable_cores
+from jwsgate.files.pages import page_name
 from jwsgate.files.problems import Unfit
 from jwsgate.files.report_formats import report_target
 from jwsgate.files.tally import FAIL_ON
@@ -181,7 +182,7 @@ expect_option: Final[_Decorator] = click.option(
     envvar="JWSGATE_EXPECT",
     show_envvar=True,
     metavar="PATH",
-    help="File with what is expected to be decided (docs/ci.md); what is not met is a finding.",
+    help=f"File with what is expected to be decided ({page_name('ci.md')}); what is not met is a finding.",
 )
 report_option: Final[_Decorator] = click.option(
     "--report",

@@ -11,6 +11,7 @@ import click
 
 from jwsgate.adapters.supervisor import supervise
 from jwsgate.adapters.worker import has_supervisor
+from jwsgate.files.pages import page_name
 
 from .manual import Manual
 from .options import (
@@ -48,7 +49,8 @@ _EXIT_CODES: Final = {
 _SIGNALS: Final = (
     "A COMMAND's own exit code comes first where it is not 0. SIGTERM and SIGINT let requests in flight finish, a "
     "second one ends at once; a COMMAND is sent them first, and killed by the second. SIGHUP reads the files anew, "
-    "SIGUSR1 only opens the audit file anew. More: docs/operation.md"
+    "SIGUSR1 only opens the audit file anew. More: "
+    f"{page_name('operation.md')}"
 )
 
 _UPSTREAM = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?")

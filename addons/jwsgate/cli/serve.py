@@ -13,6 +13,7 @@ from jwsgate.adapters.listening import Address
 from jwsgate.adapters.supervisor import supervise
 from jwsgate.adapters.worker import has_supervisor
 from jwsgate.core.upstream import TRANSACTION_HEADER
+from jwsgate.files.pages import page_name
 
 from .manual import Manual
 from .options import (
@@ -94,7 +95,7 @@ def _is_there(module: str) -> bool:
         3: "something it cannot run without broke, such as workers that keep dying",
     },
     epilog="SIGTERM and SIGINT let requests in flight finish, a second one ends at once. SIGHUP reads the files anew, "
-    "SIGUSR1 only opens the audit file anew. More: docs/serve.md",
+    f"SIGUSR1 only opens the audit file anew. More: {page_name('serve.md')}",
 )
 @click.option(
     "--dialect",

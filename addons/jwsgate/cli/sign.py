@@ -186,7 +186,9 @@ def _curl(
     facts = RequestFacts(method or ("GET" if body is None else "POST"), target.encode("utf-8"), ())
     route = _route(policies, facts)
     sent = with_value(facts, route.jws if route else _JWS, jws)
-    if client_id is not None:
+    if client_id is None:
+        click.echo("sign: without --client-id the command sends none, and the gate refuses it", err=True)
+    else:
         sent = with_value(sent, route.client_id if route else _CLIENT_ID, client_id)
     scheme = url.partition("://")[0] if "://" in url else "http"
     words = ["curl", "-sS", *(["-X", facts.method] if method else [])]
@@ -217,7 +219,7 @@ def _curl(
     show_envvar=True,
     metavar="FILE|pkcs11:URI",
     required=True,
-    help="Private key in PEM, DER or PKCS #12, or in a token (RFC 7512; needs 'jwsgate[pkcs11]').",
+    help="Private key in PEM, DER, PKCS #12 or OpenSSH's format, or in a token (RFC 7512; needs 'jwsgate[pkcs11]').",
 )
 @click.option(
     "--password-file",

@@ -113,9 +113,12 @@ def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple
     return policies
 
 
-def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *, wary: bool = False) -> Snapshot:
+def load_snapshot(
+    portal_path: Path, policy_paths: Sequence[Path], now: float, *, wary: bool = False, keep_chains: bool = False
+) -> Snapshot:
     """Load a portal, which is a file or a folder of files, and policies, at the time `now` (Unix seconds; certificate
     chains depend on it). To be `wary` takes it for a problem when an export looks as if its end were missing.
+    `keep_chains` keeps the certificates themselves too where no policy asks for a CA, for those who tell of them.
 
     Raises:
         ProblemsFound: with every problem of every file.
@@ -131,7 +134,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
     if sources:
         for source in sources:
             digest.update(source.octets)
-        keep_chains = any(asks_for_ca(policy) for _, policy in policies)
+        keep_chains = keep_chains or any(asks_for_ca(policy) for _, policy in policies)
         portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains, wary=wary)
         problems += found
     del sources

@@ -1,4 +1,4 @@
-"""Private keys to sign with, from the files that clients keep them in: PEM, DER or PKCS #12, encrypted or not."""
+"""Private keys to sign with, from the files of clients: PEM, DER, PKCS #12 or OpenSSH's format, encrypted or not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from .problems import Unfit
 
 __all__ = ["SigningKey", "read_signing_key"]
 
-_FORMATS = "give a private key in PEM, DER or PKCS #12"
+_OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_FORMATS = "give a private key in PEM, DER or PKCS #12, or in the format of OpenSSH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def _pem_certificate(octets: bytes, public_key: Any) -> x509.Certificate | None:
 
 def _load(octets: bytes, password: bytes | None) -> tuple[Any, x509.Certificate | None]:
     """Key and certificate; raises TypeError where a password is missing, ValueError for all else."""
+    if _OPENSSH in octets:
+        return serialization.load_ssh_private_key(octets, password), None
     if b"-----BEGIN" in octets:
         key = serialization.load_pem_private_key(octets, password)
         return key, _pem_certificate(octets, key.public_key())

@@ -1,5 +1,8 @@
 """Mistakes in the claims of a JWS, and in what binds it to one request."""
 
+import json
+import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,7 +21,71 @@ __all__ = [
 
 _SKEW: Final = 600
 """Up to so many seconds, a time ahead is taken for a clock that is wrong by a little."""
-_EXP_NAMES: Final = ("expires", "expiry", "expiration", "expires_at", "expiresat", "exp_time", "validuntil")
+_SLOW: Final = 1800
+"""Up to so many seconds ago, a JWS that has expired may be one of a clock that is slow."""
+_FARTHEST_ZONE: Final = 15 * 3600
+_OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "exp": ("expires", "expiry", "expiration", "expires_at", "expiresat", "exp_time", "validuntil"),
+    "iat": ("issued_at", "issuedat", "issued", "created", "created_at", "createdat", "timestamp"),
+    "nbf": ("not_before", "notbefore", "valid_from", "validfrom"),
+    "jti": ("jwt_id", "id", "nonce"),
+}  # fmt: skip
+_TRAILING_COMMA: Final = re.compile(r",(\s*[}\]])")
+
+
+def _is_zone(seconds: float) -> bool:
+    """Whether two clocks differ as local time and UTC do: by whole half hours, give or take a minute."""
+    return 1800 <= seconds + 60 <= _FARTHEST_ZONE and abs(seconds - round(seconds / 1800) * 1800) <= 60
+
+
+def _payload_mistake(payload: bytes) -> Mistake | None:
+    """How a payload came about that is no JSON object."""
+    if payload.startswith(b"\xef\xbb\xbf"):
+        return Mistake("The payload begins with a byte order mark", "write the JSON as UTF-8 without one")
+    if payload.startswith((b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{")):
+        return Mistake("The payload is UTF-16, not UTF-8", "encode the JSON as UTF-8 before base64url")
+    try:
+        text = payload.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        what = f"The payload is not UTF-8: its octet {error.start + 1} is {payload[error.start]:#04x}"
+        return Mistake(what, "encode the JSON as UTF-8 before base64url")
+    if text.startswith("{'"):
+        return Mistake(
+            "The payload is a printed Python dict (single quotes), not JSON", "write the claims with json.dumps"
+        )
+    if "=" in text and not text.startswith(("{", "[", '"')):
+        return Mistake("The payload is a form (name=value), not JSON", "write the claims as a JSON object")
+    value = _lenient_json(text)
+    if value is not None:
+        return _no_object(value, payload)
+    if _lenient_json(_TRAILING_COMMA.sub(r"\1", text)) is not None:
+        return Mistake("The payload has a comma behind its last member, which JSON does not have", "remove the comma")
+    return None
+
+
+def _lenient_json(text: str) -> Any:
+    """What Python makes of it, with NaN and repeated members; None where it makes nothing."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_object(value: Any, payload: bytes) -> Mistake | None:
+    """What is wrong with JSON that is none of the strict form."""
+    if isinstance(value, str):
+        again = " holding the claims, which were encoded as JSON twice" if _lenient_json(value) is not None else ""
+        return Mistake(f"The payload is a JSON text{again}", "encode the claims as JSON once: an object, not a text")
+    if not isinstance(value, dict):
+        what = "a list" if isinstance(value, list) else "a single value"
+        return Mistake(f"The payload is {what}, not an object of claims", "sign one JSON object")
+    odd = [name for name, member in value.items() if isinstance(member, float) and not math.isfinite(member)]
+    if odd:
+        return Mistake(f"{shown(odd[0], 40)} is NaN or Infinity, which JSON does not have", "write a number")
+    name = next((name for name in value if payload.count(json.dumps(name).encode("ascii")) > 1), None)
+    if name is not None:
+        return Mistake(f"The payload has the member {shown(name, 40)} more than once", "write each claim once")
+    return None
 
 
 def malformed_claims(case: Case) -> Mistake | None:
@@ -26,7 +93,7 @@ def malformed_claims(case: Case) -> Mistake | None:
     if case.claims is None:
         if case.jws is not None and spelling_mistake(case.jws.payload) is None and case.jws.payload.count(b".") == 2:
             return Mistake("The payload is itself a JWS; it was signed twice", "sign the claims once")
-        return None
+        return None if case.jws is None else _payload_mistake(case.jws.payload)
     for name in TIME_CLAIMS:
         value = case.claims.get(name)
         number = as_number(value)
@@ -42,6 +109,11 @@ def malformed_claims(case: Case) -> Mistake | None:
             )
             return Mistake(
                 f"{name} is {what}: {value_text(value, 40)}", f"write {name} as a JSON number of Unix seconds"
+            )
+        if name in case.claims and number is None:
+            sent = value_text(value, 40)
+            return Mistake(
+                f"{name} is {sent}, not a number of seconds", f"write {name} as a JSON number, or leave it out"
             )
     return None
 
@@ -59,7 +131,11 @@ def missing_claim(case: Case) -> Mistake | None:
     header = lenient_object((case.text or b"").split(b".")[0]) or {}
     if name in header:
         return Mistake(f"{headline}: it is in the JOSE header, not in the payload", "move it into the payload")
-    alike = [other for other in case.claims if other.lower() == name or (name == "exp" and other.lower() in _EXP_NAMES)]
+    for outer, inner in case.claims.items():
+        if isinstance(inner, dict) and name in inner:
+            what = f"{headline}: it is inside of {shown(outer, 40)}, one level too deep"
+            return Mistake(what, f"sign the claims themselves, without {shown(outer, 40)} around them")
+    alike = [other for other in case.claims if other.lower() in {name, *_OTHER_NAMES.get(name, ())}]
     if alike:
         return Mistake(f"{headline}; {shown(alike[0], 40)} stands in its place", f"call it {name}")
     return Mistake(headline, f"add {name} before signing" + (" (Unix seconds)" if name in TIME_CLAIMS else ""))
@@ -125,8 +201,16 @@ def expired(case: Case) -> Mistake | None:
         )
     if iat is not None and exp <= iat:
         return Mistake("The JWS expired before it was made: exp is not after iat", "set exp to iat and some minutes")
-    lived = "" if iat is None else f"; it was made {ago(iat, case.now)}, for {span(exp - iat)}"
-    return Mistake(f"The JWS expired {ago(exp, case.now)} ({moment(exp)}){lived}", remedy)
+    if iat is None:
+        return Mistake(f"The JWS expired {ago(exp, case.now)} ({moment(exp)})", remedy)
+    headline = f"The JWS expired {ago(exp, case.now)} ({moment(exp)}); it was made {ago(iat, case.now)}"
+    age = case.now - iat
+    if _is_zone(age):
+        # As it is for whoever is west of Greenwich; a JWS may have just this age, too.
+        headline += f", for {span(exp - iat)}: kept too long, or local time was taken for UTC"
+        return Mistake(headline, f"{remedy[:-1]}; make times from UTC, as Unix seconds know no time zone")
+    slow = f": kept too long, or the client's clock is {span(age)} slow" if age <= _SLOW else ""
+    return Mistake(f"{headline}, for {span(exp - iat)}{slow}", remedy)
 
 
 def not_yet(case: Case) -> Mistake | None:
@@ -141,7 +225,7 @@ def not_yet(case: Case) -> Mistake | None:
     remedy = remedy_of(Reason.JWS_NOT_YET_VALID)
     if by <= _SKEW:
         return Mistake(f"The client's clock is {span(by)} ahead of the gate's: {name} lies in the future", remedy)
-    if by <= 15 * 3600 and abs(by - round(by / 1800) * 1800) <= 60:
+    if _is_zone(by):
         zone = "local time was taken for UTC"
         return Mistake(
             f"{name} lies {span(by + 60)} ahead: {zone}", "make times from UTC: Unix seconds know no time zone"

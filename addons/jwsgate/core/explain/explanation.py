@@ -175,8 +175,8 @@ def _explain(
         path=case.path,
         at=now,
         steps=steps,
-        header=lenient_object(segments[0]),
-        claims=case.claims if case.claims is not None else _unread_claims(segments),
+        header=_public(lenient_object(segments[0]) if len(segments) > 1 else None),
+        claims=_public(case.claims if case.claims is not None else _unread_claims(segments)),
         verified=any(step.name == "signature" and step.ok for step in steps),
     )
     rejected = case.rejected
@@ -197,6 +197,18 @@ def _explain(
         detail=rejected.detail,
         once_mended=mended,
     )
+
+
+def _public(value: Any) -> Any:
+    """A JSON value without the private parts of keys (RFC 7518 section 6), which are never shown again."""
+    match value:
+        case dict():
+            private = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"} if "kty" in value else set()
+            return {name: "(removed)" if name in private else _public(inner) for name, inner in value.items()}
+        case list():
+            return [_public(inner) for inner in value]
+        case _:
+            return value
 
 
 def _sentence(text: str) -> str:
@@ -271,7 +283,7 @@ def render_text(explanation: Explanation) -> str:
     if explanation.once_mended:
         lines.append(f"Once mended: {explanation.once_mended}")
     if explanation.link:
-        lines.append(f"More: {explanation.link}")
+        lines.append(f"More: jwsgate explain --reason {explanation.reason} ({explanation.link})")
     lines += ["", f"{explanation.method} {explanation.path} at {moment(explanation.at)}"]
     for step in explanation.steps:
         lines += [] if step.ok is None else _step_lines(step)

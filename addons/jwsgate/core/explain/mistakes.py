@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
 from jwsgate.core.spelling import lenient_object, spelling_mistake
 from jwsgate.core.wording import Mistake
 
@@ -16,6 +17,7 @@ from .request_mistakes import (
     elsewhere,
     is_jws,
     missing_client_id,
+    preflight_mistake,
     unknown_client_id,
     unknown_route,
     unsafe_request,
@@ -53,10 +55,25 @@ def _malformed(case: Case) -> Mistake | None:
             "The JWS holds its payload, but the route takes a detached one", "leave the second segment empty"
         )
     header = lenient_object(parts[0])
-    if (mistake := spelling_mistake(case.text)) is not None:
+    if case.text in case.snapshot.portal.index:
+        places = f"the JWS in {place_text(case.route.jws)}, the client ID in {place_text(case.route.client_id)}"
+        return Mistake("The client ID was sent in place of the JWS", f"send {places}")
+    if (mistake := spelling_mistake(case.text, _scheme_before(case, case.route.jws))) is not None:
         return mistake
     if header is not None and "alg" not in header:
         return Mistake("The JOSE header has no alg", "write the algorithm into the header before signing")
+    return None
+
+
+def _scheme_before(case: Case, source: Source) -> str | None:
+    """The authentication scheme of the place in which the JWS was found, if it has one."""
+    for place in (source, *source.others):
+        scheme = (place.scheme or "").lower().encode("ascii")
+        if scheme and any(
+            name.lower() == place.exact and value.strip().lower().startswith(scheme)
+            for name, value in case.facts.headers
+        ):
+            return place.scheme
     return None
 
 
@@ -113,10 +130,16 @@ _NAMED: Final[dict[Reason, Callable[[Case], Mistake | None]]] = {
 }
 
 
+_OF_A_PREFLIGHT: Final = frozenset({Reason.ROUTE_UNKNOWN, Reason.CLIENT_ID_MISSING, Reason.JWS_MISSING})
+"""By which a preflight is refused that nobody answers."""
+
+
 def mistake_of(case: Case, failed: Step, body: bytes | None) -> Mistake:
     """The mistake behind a rejection; where none is recognized, what the reason means."""
     rejected = case.rejected
     reason = Reason.INTERNAL_ERROR if rejected is None else rejected.reason
+    if reason in _OF_A_PREFLIGHT and (preflight := preflight_mistake(case)) is not None:
+        return preflight
     if reason is Reason.CLAIM_MISMATCH:
         named = other_claim(case, failed)
     elif reason is Reason.BINDING_MISMATCH:

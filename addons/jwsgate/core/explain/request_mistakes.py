@@ -4,13 +4,24 @@ import difflib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
+from jwsgate.core.cors import requested_method
 from jwsgate.core.facts import canonical_header_name
 from jwsgate.core.policy import Route
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.request_target import path_segments
 from jwsgate.core.sources import Source
-from jwsgate.core.spelling import lenient_object, spelling_mistake
+from jwsgate.core.spelling import (
+    disclosed,
+    holds_private_key,
+    is_placeholder,
+    lenient_object,
+    lenient_octets,
+    spelling_mistake,
+    without_invisible,
+    without_scheme,
+)
 from jwsgate.core.wording import Mistake, ago, moment, shown
 
 from .case import Case, certificate_text, place_text
@@ -18,10 +29,13 @@ from .meanings import remedy_of
 from .signers import called
 
 __all__ = [
-    "certificate_mistake", "disabled_application", "elsewhere", "is_jws", "missing_client_id", "unknown_client_id",
-    "unknown_route", "unsafe_request",
+    "certificate_mistake", "disabled_application", "elsewhere", "is_jws", "missing_client_id", "preflight_mistake",
+    "unknown_client_id", "unknown_route", "unsafe_request",
 ]  # fmt: skip
 
+_WRAPPING: Final = " \"'`<>{}"
+_LEAST_PART: Final = 8
+"""So many characters of a client ID are enough to know it by."""
 _LONGEST: Final = 200
 """Of a client ID that is compared with others, which takes time with each character."""
 
@@ -42,10 +56,10 @@ def _plain_values(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def is_jws(text: str) -> bool:
-    """Whether a text, after Bearer or not, looks like a compact JWS."""
-    bare = text.partition(" ")[2] if text[:7].lower() == "bearer " else text
-    header = lenient_object(bare.split(".")[0].encode("latin-1"))
-    return bare.count(".") == 2 and header is not None and "alg" in header
+    """Whether a text, after Bearer or the like or not, looks like a compact JWS."""
+    bare = without_scheme(text.encode("latin-1"))
+    header = lenient_object(bare.split(b".")[0])
+    return bare.count(b".") == 2 and header is not None and "alg" in header
 
 
 def elsewhere(case: Case, source: Source, what: str, is_it: Callable[[str], bool]) -> Mistake | None:
@@ -75,6 +89,24 @@ def unsafe_request(case: Case) -> Mistake | None:
                 label = shown(name.decode("latin-1"), 40)
                 return Mistake(f"The header is called {label}, not {source.name}", f"call it {source.name}")
     return None
+
+
+def preflight_mistake(case: Case) -> Mistake | None:
+    """A browser's question before a request from a script, where the route does not answer it."""
+    method = requested_method(case.facts)
+    if method is None:
+        return None
+    try:
+        route = case.snapshot.router.find(method, case.facts.target)
+    except Rejection:
+        return None
+    if route is None or route.cors is not None:
+        return None
+    origin = next(value.decode("latin-1") for name, value in case.facts.headers if name.lower() == b"origin")
+    return Mistake(
+        f"It is a browser's CORS preflight for {shown(method, 20)}, and the route {shown(route.name)} has no cors",
+        f"give the route cors with origins: [{shown(origin.strip())}], so that the gate answers preflights itself",
+    )
 
 
 def unknown_route(case: Case) -> Mistake:
@@ -129,10 +161,18 @@ def unknown_client_id(case: Case) -> Mistake | None:
     """How a client ID differs from those of the portal."""
     sent = "" if case.route is None else _sent(case, case.route.client_id)
     portal = case.snapshot.portal
-    bare = sent.strip(" \"'`<>{}")[:_LONGEST]
+    bare = sent.strip(_WRAPPING)[:_LONGEST]
     remedy = remedy_of(Reason.CLIENT_ID_UNKNOWN)
-    if bare != sent and portal.find(bare.encode("latin-1")):
-        return Mistake("The client ID is wrapped in quotes or brackets", "send it without them")
+    for how, mend, spelled in _spellings(sent[:_LONGEST]):
+        if spelled in portal.index:
+            return Mistake(f"The client ID {how}", mend)
+    if is_placeholder(sent):
+        name = shown(sent, 40)
+        return Mistake(
+            f"A placeholder was sent in place of the client ID: {name}", "fill in the variable before it is sent"
+        )
+    if holds_private_key(sent.encode("latin-1")):
+        return disclosed("the client ID")
     if is_jws(sent):
         return Mistake(
             "A JWS was sent in place of the client ID", f"send it in {place_text(case.route.jws)}" if case.route else ""
@@ -151,16 +191,40 @@ def unknown_client_id(case: Case) -> Mistake | None:
             return Mistake(
                 f"The client ID differs from {shown(client_id)} in case or dashes", "send it as it is in the portal"
             )
+    if len(bare) >= _LEAST_PART and (whole := next((i for i in ids if bare in i), None)) is not None:
+        return Mistake(f"Only a part of the client ID {shown(whole)} was sent: {shown(bare)}", "send it whole")
     near = difflib.get_close_matches(bare, ids[:2000], 1, 0.85)
     if near:
         return Mistake(f"No application has the client ID {shown(sent)}; {shown(near[0])} is much like it", remedy)
     return Mistake(f"No application has the client ID {shown(sent)}", remedy)
 
 
+def _spellings(sent: str) -> Iterator[tuple[str, str, bytes]]:
+    """What a client ID may have been before something was done to it, with what that was and what mends it."""
+    octets = sent.encode("latin-1")
+    as_it_is = "send it as it is in the portal, and nothing else"
+    yield "is wrapped in quotes or brackets", "send it without them", sent.strip(_WRAPPING).encode("latin-1")
+    text, names = without_invisible(octets.decode("utf-8", "replace"))
+    if not names:
+        text, names = without_invisible(sent)
+    how = f"has {names} in it, as texts have that were copied from a document or a chat"
+    yield how, "write it anew", text.strip().encode("utf-8", "replace")
+    yield "is URL-escaped", as_it_is, unquote_to_bytes(octets)
+    for mark in "=:":
+        before, found, after = sent.partition(mark)
+        if found:
+            yield f"has {shown(before + mark, 40)} in front of it", as_it_is, after.strip().encode("latin-1")
+    parts = {part.strip() for part in sent.split(",")}
+    if "," in sent and len(parts) == 1:
+        once = "send it once; look whether a library and the code both add it"
+        yield "stands more than once in one value, with commas between", once, parts.pop().encode("latin-1")
+    yield "is base64-encoded", as_it_is, lenient_octets(octets) or b""
+
+
 def _sent(case: Case, source: Source) -> str:
     for name, value in case.facts.headers:
         if source.place == "header" and name.lower() == source.exact:
-            return value.decode("latin-1").strip()
+            return value.decode("latin-1").strip(" \t")
     names = {f"{source.place} {source.name}"}
     return next((value for place, value in _plain_values(case) if place in names), "")
 

@@ -1,36 +1,32 @@
-"""Who, or what, made a signature that does not fit: the usual slips of signing, told apart by trying them.
+"""Who, or what, made a signature that does not fit: other keys that are registered, and what is left to suspect.
 
-Each guess is put to `jws.verify` itself or, where a slip is outside JOSE, to the same key. All this comes after the
-decision has refused the JWS, and only for people: nothing here ever makes a JWS pass.
+All this comes after the decision has refused the JWS, and only for people: nothing here ever makes a JWS pass.
 """
 
-import hashlib
-import hmac
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.x509 import load_der_x509_certificate
-
-from jwsgate.core.algorithms import ALGORITHMS, KeyKind
+from jwsgate.core.algorithms import ALGORITHMS
 from jwsgate.core.certificates import RegisteredCertificate
-from jwsgate.core.jws import CompactJws, verify
+from jwsgate.core.jws import CompactJws
 from jwsgate.core.portal import Application, Portal
-from jwsgate.core.reasons import Rejection
-from jwsgate.core.spelling import lenient_octets
 from jwsgate.core.wording import Mistake, ago, moment, shown
+
+from .slips import (
+    algorithm_used,
+    digest_named,
+    fits,
+    length_mistake,
+    mixed_up,
+    own_key_mistake,
+    secret_used,
+    signed_something,
+)
 
 __all__ = ["Signed", "algorithm_mistake", "called", "signature_mistake"]
 
-_DIGESTS: Final[dict[str, Any]] = {"SHA-256": hashes.SHA256, "SHA-384": hashes.SHA384, "SHA-512": hashes.SHA512}
-_WHAT_IS_SIGNED: Final = "sign the ASCII octets of header.payload as they are sent (RFC 7515 section 5.1)"
+_HMAC_OCTETS: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 _NEW_FOR: Final = 7 * 86_400
 
 
@@ -47,15 +43,6 @@ class Signed(NamedTuple):
     claims: dict[str, Any]
     """As they stand in the payload, unverified; empty where they cannot be read."""
     now: float
-
-
-def _fits(jws: CompactJws, certificate: RegisteredCertificate) -> bool:
-    bare = jws._replace(header=replace(jws.header, certificate_thumbprints=()))
-    try:
-        verify(bare, certificate)
-    except Rejection:
-        return False
-    return True
 
 
 def _name(certificate: RegisteredCertificate) -> str:
@@ -86,7 +73,7 @@ def _nobody(signed: Signed) -> str:
 
 def _other_signer(signed: Signed) -> Mistake | None:
     for application, certificate in _other_certificates(signed):
-        if _fits(signed.jws, certificate):
+        if fits(signed.jws, certificate):
             if application is signed.application:
                 return _retired(certificate, signed.now)
             return _stranger(signed, application, certificate)
@@ -123,13 +110,11 @@ def _stranger(signed: Signed, other: Application, certificate: RegisteredCertifi
 def _named_certificate(signed: Signed) -> Mistake | None:
     """What x5t#S256 or x5c say of a certificate that is none of those that count."""
     named = set(signed.jws.header.certificate_thumbprints)
+    signers = [certificate for certificate in signed.usable if fits(signed.jws, certificate)]
+    if signers:
+        return _wrongly_named(named, signers[0])
     if not named or named <= {certificate.thumbprint for certificate in signed.usable}:
         return None
-    if any(_fits(signed.jws, certificate) for certificate in signed.usable):
-        return Mistake(
-            "The signature is good, but x5t#S256 or x5c names another certificate than the registered one",
-            f"name {', '.join(_name(certificate) for certificate in signed.usable)}, or leave the parameter out",
-        )
     for application, certificate in _other_certificates(signed):
         if certificate.thumbprint in named:
             if application is signed.application:
@@ -144,121 +129,17 @@ def _named_certificate(signed: Signed) -> Mistake | None:
     )
 
 
-# How it was signed
-
-
-def _inputs(jws: CompactJws) -> Iterator[tuple[str, bytes]]:
-    """What is signed by mistake in place of header.payload."""
-    given = jws.signing_input
-    first, _, second = given.partition(b".")
-    header = lenient_octets(first) or b""
-    yield "with a line break at its end (`echo` adds one, `printf %s` does not)", given + b"\n"
-    yield "before base64url, as header.payload of plain JSON", header + b"." + jws.payload
-    yield "without the header: the payload alone, before base64url", jws.payload
-    yield "without the header: the payload alone", second
-    yield "with = as padding, which was then removed", _padded(first) + b"." + _padded(second)
-    for name, digest in (("SHA-256", hashlib.sha256), ("SHA-384", hashlib.sha384), ("SHA-512", hashlib.sha512)):
-        yield f"hashed twice: its {name} was signed, which signing then hashed again", digest(given).digest()
-        yield f"hashed twice: the hex of its {name} was signed", digest(given).hexdigest().encode("ascii")
-
-
-def _padded(segment: bytes) -> bytes:
-    return segment + b"=" * (-len(segment) % 4)
-
-
-def _spelled_signatures(signature: bytes, octets: int) -> Iterator[tuple[str, str, bytes]]:
-    raw = "put the two integers r and s one after the other, each at the curve's length (RFC 7518 section 3.4)"
-    with suppress(ValueError, OverflowError):
-        r, s = decode_dss_signature(signature)
-        half = octets // 2
-        yield (
-            "The ECDSA signature is in DER (as OpenSSL writes it), not in the raw form r‖s of JOSE",
-            raw,
-            (r.to_bytes(half) + s.to_bytes(half)),
+def _wrongly_named(named: set[str], signer: RegisteredCertificate) -> Mistake:
+    """The signature is good, and only the thumbprint in the header is not that of the key that signed."""
+    things = [digest_named(thumbprint, signer) for thumbprint in named]
+    thing = next(filter(None, things), None)
+    remedy = f"name {_name(signer)}, or leave the parameter out"
+    if thing is not None:
+        return Mistake(
+            f"The signature is good, but x5t#S256 is the digest of the {thing}, not of the certificate's DER", remedy
         )
-    encoded = "encode the octets of the signature in base64url, once"
-    with suppress(ValueError):
-        yield "The signature is the base64url of its hex", encoded, bytes.fromhex(signature.decode("ascii"))
-    if (inner := lenient_octets(signature)) is not None:
-        yield "The signature is base64-encoded twice", encoded, inner
-
-
-def _own_key_mistake(jws: CompactJws, certificate: RegisteredCertificate) -> Mistake | None:
-    key = certificate.key
-    for headline, remedy, signature in _spelled_signatures(jws.signature, key.signature_octets):
-        if _fits(jws._replace(signature=signature), certificate):
-            return Mistake(headline, remedy)
-    if len(jws.signature) != key.signature_octets:
-        return None
-    for alg in key.algorithms:
-        if alg != jws.header.alg and _fits(jws._replace(header=replace(jws.header, alg=alg)), certificate):
-            return _mixed_up(jws.header.alg, alg)
-    for how, signing_input in _inputs(jws):
-        if _fits(jws._replace(signing_input=signing_input), certificate):
-            return Mistake(f"The signature is good, but what was signed is not header.payload: {how}", _WHAT_IS_SIGNED)
-    return _outside_jose(jws, key.kind, certificate.key.public_key)
-
-
-def _mixed_up(said: str, used: str) -> Mistake:
-    kind = ""
-    if said[:2] != used[:2] and {said[:2], used[:2]} == {"RS", "PS"}:
-        kind = " (RSASSA-PSS and PKCS #1 v1.5 mixed up)"
-    return Mistake(
-        f"The JOSE header says alg {shown(said)}, but it was signed as {used}{kind}",
-        f"write alg {used} into the header before signing, or sign as {shown(said)}",
-    )
-
-
-def _holds(check: Callable[[], object]) -> bool:
-    try:
-        check()
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
-
-
-def _outside_jose(jws: CompactJws, kind: KeyKind, key: Any) -> Mistake | None:
-    """Signatures by the right key in a way that no JWS algorithm has."""
-    signature, signed = jws.signature, jws.signing_input
-    all_digests = {**_DIGESTS, "SHA-1": hashes.SHA1}
-    if isinstance(key, rsa.RSAPublicKey):
-        for name, digest in all_digests.items():
-            for mask, mask_name in ((digest, name), (hashes.SHA1, "SHA-1")):
-                pss = padding.PSS(padding.MGF1(mask()), padding.PSS.AUTO)
-                if _holds(partial(key.verify, signature, signed, pss, digest())):
-                    return Mistake(
-                        f"Signed with RSASSA-PSS, but not with the salt length or mask of {shown(jws.header.alg)} "
-                        f"({name}, mask by {mask_name})",
-                        "set the salt to the length of the digest and MGF1 to the same digest (RFC 7518 section 3.5)",
-                    )
-        sha1 = hashes.SHA1()  # noqa: S303 - to recognize it, never to let it pass
-        if _holds(partial(key.verify, signature, signed, padding.PKCS1v15(), sha1)):
-            return Mistake("Signed with SHA-1, which no JWS algorithm uses", "sign with SHA-256 (RS256)")
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        half = len(signature) // 2
-        r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
-        for name, digest in all_digests.items():
-            if _holds(partial(_verify_ecdsa, key, r, s, signed, digest())):
-                return Mistake(
-                    f"Signed on the curve {kind} with {name}, where {shown(jws.header.alg)} has another digest",
-                    "sign with the digest of the algorithm (RFC 7518 section 3.4)",
-                )
-    return None
-
-
-def _verify_ecdsa(key: ec.EllipticCurvePublicKey, r: int, s: int, signed: bytes, digest: hashes.HashAlgorithm) -> None:
-    key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(digest))
-
-
-def _signed_something_else(jws: CompactJws, certificate: RegisteredCertificate) -> bool:
-    """Whether the key made this signature over something else, which only RSA PKCS #1 v1.5 lets one see."""
-    key = certificate.key.public_key
-    if not isinstance(key, rsa.RSAPublicKey):
-        return False
-    return any(
-        _holds(partial(key.recover_data_from_signature, jws.signature, padding.PKCS1v15(), digest()))
-        for digest in _DIGESTS.values()
-    )
+    which = "another certificate than the registered one"
+    return Mistake(f"The signature is good, but x5t#S256 or x5c names {which}", remedy)
 
 
 _CHANGED: Final = "send header and payload octet for octet as they were signed; a JWS cannot be edited, only made anew"
@@ -267,55 +148,55 @@ _CHANGED: Final = "send header and payload octet for octet as they were signed; 
 def signature_mistake(signed: Signed) -> Mistake:
     """Why a signature does not match; at worst, what is left to suspect."""
     jws = signed.jws
+    if any(fits(jws, certificate) for certificate in signed.usable) and (named := _named_certificate(signed)):
+        return named
     for certificate in signed.usable:
-        if (mistake := _own_key_mistake(jws, certificate)) is not None:
+        if (mistake := own_key_mistake(jws, certificate)) is not None:
             return mistake
-    mistake = _other_signer(signed) or _named_certificate(signed)
+    mistake = _other_signer(signed) or _named_certificate(signed) or length_mistake(jws, signed.usable)
     if mistake is not None:
         return mistake
-    if any(_signed_something_else(jws, certificate) for certificate in signed.usable) or (
-        jws.header.certificate_thumbprints
-    ):
-        by = "Signed by the registered key, but" if not jws.header.certificate_thumbprints else "It seems that"
+    by_own = any(signed_something(jws, certificate.key.public_key) is not None for certificate in signed.usable)
+    if by_own or jws.header.certificate_thumbprints:
+        by = "Signed by the registered key, but" if by_own else "It seems that"
         return Mistake(f"{by} header or payload were changed after signing: the signature fits other octets", _CHANGED)
     newest = max(signed.usable, key=lambda certificate: certificate.not_before)
+    suspect = (
+        f"Signed with a key that {_nobody(signed)} has registered, or header or payload were changed after signing"
+    )
     if signed.now - newest.not_before < _NEW_FOR:
         since = ago(newest.not_before, signed.now)
         return Mistake(
-            f"Signed with a key that is not registered; its certificate is new ({since}): perhaps with the former key",
-            f"sign with the key of {_name(newest)}",
+            f"{suspect}; the registered certificate is new ({since}): perhaps with the former key",
+            f"sign with the key of {_name(newest)}, and send header and payload as they were signed",
         )
-    return Mistake(
-        f"Signed with a key that {_nobody(signed)} has registered, or header or payload were changed after signing",
-        f"sign with the key of {_name(newest)}, or register the certificate of the key that signs",
-    )
+    return Mistake(suspect, f"sign with the key of {_name(newest)}, or register the certificate of the key that signs")
 
 
 # The algorithm
 
 
-def _secrets(certificate: RegisteredCertificate) -> Iterator[tuple[str, bytes]]:
-    key = certificate.key.public_key
-    spki = serialization.PublicFormat.SubjectPublicKeyInfo
-    for der in certificate.chain[:1]:
-        yield "certificate's DER", der
-        yield "certificate's PEM", load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
-    yield "public key's PEM", key.public_bytes(serialization.Encoding.PEM, spki)
-    yield "public key's DER", key.public_bytes(serialization.Encoding.DER, spki)
-    yield "certificate's thumbprint", certificate.thumbprint.encode("ascii")
+def _said_otherwise(signed: Signed) -> Mistake | None:
+    """The registered key made the signature, by another algorithm than the header says."""
+    for certificate in signed.usable:
+        if (used := algorithm_used(signed.jws, certificate)) is not None:
+            return mixed_up(signed.jws.header.alg, used)
+    return None
 
 
 def _shared_secret(signed: Signed, alg: str) -> Mistake:
+    if (otherwise := _said_otherwise(signed)) is not None:
+        return otherwise
     remedy = (
         f"sign with the private key, and {signed.usable[0].key.algorithms[0]}; a JWS is never verified with a secret"
     )
-    digest = f"sha{alg[2:]}"
+    has = len(signed.jws.signature)
+    if has != _HMAC_OCTETS[alg]:
+        how = f"whose signatures have {_HMAC_OCTETS[alg]} octets, but this one has {has}: it is of another algorithm"
+        return Mistake(f"The JOSE header says alg {alg}, {how}", remedy)
     for certificate in signed.usable:
-        for name, secret in _secrets(certificate):
-            for spelled in (secret, secret.rstrip(b"\n")):
-                made = hmac.new(spelled, signed.jws.signing_input, digest).digest()
-                if hmac.compare_digest(made, signed.jws.signature):
-                    return Mistake(f"Signed with {alg}, with the registered {name} as the shared secret", remedy)
+        if (name := secret_used(signed.jws, certificate, signed.application.client_ids)) is not None:
+            return Mistake(f"Signed with {alg}, with the {name} as the shared secret", remedy)
     return Mistake(f"Signed with {alg}, an algorithm with a shared secret, not with the private key", remedy)
 
 
@@ -339,7 +220,7 @@ def algorithm_mistake(signed: Signed, allowed: frozenset[str] | None) -> Mistake
         if alg.upper() in ALGORITHMS or alg.lower() == "eddsa":
             return Mistake(f"alg is written {shown(alg, 20)!r}; names of algorithms are case-sensitive", remedy)
         return Mistake(f"alg {shown(alg, 20)!r} is no algorithm for a registered certificate", remedy)
-    if (other := _other_signer(signed)) is not None:
+    if (other := _said_otherwise(signed) or _other_signer(signed)) is not None:
         return other
     kinds = " and ".join(dict.fromkeys(f"{c.key.kind}" for c in signed.usable))
     if not any(alg in certificate.key.algorithms for certificate in signed.usable):
