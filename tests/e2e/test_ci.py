@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,7 +23,7 @@ from e2e import gates
 from e2e.estate import KEYS, RSA, Files, credentials
 from e2e.http_client import exchange
 from e2e.upstream import RecordingUpstream
-from recordings import Sent, flow_file
+from recordings import Sent, flow_file, har_file
 
 pytestmark = [
     pytest.mark.e2e,
@@ -158,24 +160,32 @@ def test_mitmdump(home: Path, files: Files, upstream: RecordingUpstream, tmp_pat
     assert ElementTree.parse(junit).getroot().get("failures") == "1"
 
 
-def test_progress_bar_on_a_terminal_only(home: Path, files: Files, tmp_path: Path) -> None:
-    """It shows while a long recording is decided, on stderr, and nothing of it goes anywhere else."""
+@pytest.mark.parametrize(("write", "name"), [(flow_file, "long.mitm"), (har_file, "long.har")], ids=["flows", "har"])
+def test_progress_bar_on_a_terminal_only(
+    home: Path, files: Files, tmp_path: Path, write: Callable[[Iterable[Sent]], bytes], name: str
+) -> None:
+    """It moves while a long recording is decided, on stderr, and nothing of it goes anywhere else."""
     token = material.jws(KEYS[RSA])
-    one = flow_file([Sent("/orders/1", time.time(), [("X-IBM-Client-Id", RSA), ("jwt", token)])])
-    (tmp_path / "long.mitm").write_bytes(one * (2**20 // len(one) + 100))
+    one = Sent("/orders/1", time.time(), [("X-IBM-Client-Id", RSA), ("jwt", token)])
+    (tmp_path / name).write_bytes(write([one] * (2**20 // len(write([one])) * 2)))
     argv = [
         *(sys.executable, "-m", "jwsgate", "check", "--portal", str(files.portal), "--policy", str(files.policy)),
-        str(tmp_path / "long.mitm"),
+        str(tmp_path / name),
     ]
     ours, theirs = pty.openpty()
-    try:
-        shown = subprocess.run(argv, env=gates.environment(home), stdout=subprocess.PIPE, stderr=theirs, check=False)
-        bar = os.read(ours, 100_000)
-    finally:
-        os.close(ours)
+    with subprocess.Popen(argv, env=gates.environment(home), stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
+        bar = b""
+        with contextlib.suppress(OSError):  # as soon as the other end is closed
+            while octets := os.read(ours, 100_000):
+                bar += octets
+        os.close(ours)
+        stdout, _ = process.communicate()
     silent = subprocess.run(argv, env=gates.environment(home), capture_output=True, check=False)
-    assert b"long.mitm" in bar
-    assert b"100%" in bar
+    assert name.encode() in bar
+    told = list(dict.fromkeys(int(each) for each in re.findall(rb"(\d+)%", bar)))
+    assert (told[0], told[-1]) == (0, 100)
+    assert len(told) > 50
+    assert told == sorted(told)
     assert (silent.returncode, silent.stderr) == (0, b"")
-    assert silent.stdout == shown.stdout
+    assert (process.returncode, silent.stdout) == (0, stdout)
