@@ -153,6 +153,12 @@ def test_formats_name_request_and_reason(folder: Path, tmp_path: Path) -> None:
     assert cases[1].get("name") == f"GET /orders/18&amp; ({flows}: flow 2)"
     (failure,) = root.iter("failure")
     assert (failure.get("type"), failure.get("message")) == ("jws_expired", why)
+    assert (failure.text or "").splitlines() == [
+        why,
+        "The JWS expired just now (2020-09-13 12:27:40 UTC); it was made 1 minute ago, for 1 minute",
+        "What to do: Make a new JWS for each call or shortly before exp, and keep the client's clock right.",
+        "More: docs/reasons.md#jws_expired",
+    ]
     sarif = json.loads(reports[1].read_text())
     (found,) = sarif["runs"][0]["results"]
     assert found["ruleId"] == "jws_expired"

@@ -83,11 +83,16 @@ def test_rejected_request_fails_the_build(
     root = ElementTree.parse(junit).getroot()
     (failure,) = root.iter("failure")
     (case,) = [case for case in root.iter("testcase") if failure in case]
-    assert case.get("name", "").startswith("GET /orders/2 (request 2, transaction ")
-    assert (failure.get("type"), failure.text) == (
+    assert case.get("name") == "GET /orders/2 (request 2)"  # by which CI servers know it again
+    assert (failure.get("type"), failure.get("message")) == (
         "jws_missing",
         "rejected: jws_missing: header jwt is missing",
     )
+    lines = (failure.text or "").splitlines()
+    assert lines[:2] == [failure.get("message"), "The JWS is in query jwt, where nobody looks for it"]
+    assert lines[2].startswith("What to do: ")
+    (transaction,) = case.iter("property")
+    assert f"{transaction.get('value')} rejected: jws_missing" in stderr
     told = json.loads(whole.read_text())
     assert (told["counts"]["allowed"], told["counts"]["rejected"], told["passed"]) == (1, 1, False)
     assert "2 requests: 1 allowed, 1 rejected, 0 would be rejected; 1 findings" in stderr
@@ -125,6 +130,13 @@ def test_no_request_is_a_finding(home: Path, files: Files, upstream: RecordingUp
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (1, ""), stderr
     assert "no request came" in stderr
+
+
+def test_empty_command(home: Path, files: Files, upstream: RecordingUpstream) -> None:
+    """`-- $TESTS` without TESTS is a mistake in the build, which must not hang."""
+    process = run(home, files, upstream, [], [])
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, "-- has no COMMAND after it" in stderr) == (2, True), stderr
 
 
 def test_gate_that_cannot_start_runs_no_command(

@@ -4,15 +4,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
-from jwsgate.core.decision import Allowed, Rejected
+from jwsgate.core.decision import Allowed, Rejected, Snapshot
 from jwsgate.core.recorded import RecordedGate, RecordedRequest
 from jwsgate.core.redaction import redacted
 from jwsgate.files.expectations import read_expectations
+from jwsgate.files.explained import explained
 from jwsgate.files.loading import load_snapshot
 from jwsgate.files.problems import ProblemsFound, Unfit, printable
 from jwsgate.files.report_files import STANDARD_OUTPUT, prepare_targets, write_reports
@@ -27,6 +29,7 @@ __all__ = ["check_command"]
 _LONG_OCTETS: Final = 1 << 20
 _STEPS: Final = 200
 _MAX_CHARACTERS: Final = 256
+_MAX_BODY_OCTETS: Final = 65536
 
 
 @contextmanager
@@ -46,9 +49,16 @@ def _progress(path: Path) -> Iterator[Callable[[int], None]]:
         bar.update(size - bar.pos)
 
 
-def _told(path: Path, request: RecordedRequest, decision: Allowed | Rejected) -> tuple[DecidedRequest, str]:
+def _told(
+    path: Path, snapshot: Snapshot, request: RecordedRequest, decision: Allowed | Rejected
+) -> tuple[DecidedRequest, str]:
     """The decision for the tally, and the path as it was sent."""
     rejected = decision if isinstance(decision, Rejected) else decision.would_reject
+    why = None
+    if rejected is not None:
+        # A long body is not kept until the report is written; without it the account names less.
+        body = request.body if request.body is None or len(request.body) <= _MAX_BODY_OCTETS else None
+        why = partial(explained, snapshot, request.facts, request.time, body, decision)
     sent = request.facts.target.partition(b"?")[0].decode("latin-1")
     told = DecidedRequest(
         f"{path}: {request.place}",
@@ -62,6 +72,7 @@ def _told(path: Path, request: RecordedRequest, decision: Allowed | Rejected) ->
         decision.route.name if decision.route else None,
         decision.client_id,
         decision.application.name if decision.application else None,
+        explained=why,
     )
     return told, sent
 
@@ -72,15 +83,16 @@ class _Checker:
     def __init__(self, portal: Path, policies: list[Path], tally: Tally) -> None:
         self._files = portal, policies
         self._tally = tally
-        self._gate: RecordedGate | None = None
+        self._in_force: tuple[Snapshot, RecordedGate] | None = None
         self.is_damaged = False
         """Whether a recording cannot be read, or not to its end."""
 
-    def _gate_at(self, now: float) -> RecordedGate:
-        if self._gate is None:
+    def _in_force_at(self, now: float) -> tuple[Snapshot, RecordedGate]:
+        if self._in_force is None:
             # Chains of certificates are judged by the time of the recording, as all else.
-            self._gate = RecordedGate(load_snapshot(*self._files, now))
-        return self._gate
+            snapshot = load_snapshot(*self._files, now)
+            self._in_force = snapshot, RecordedGate(snapshot)
+        return self._in_force
 
     def check(self, path: Path) -> None:
         """Decide all requests of a file; raises `ProblemsFound` for a portal or policy that cannot be used."""
@@ -90,7 +102,8 @@ class _Checker:
             recording = Recording(path)
             try:
                 for request in recording:
-                    self._tally.add(*_told(path, request, self._gate_at(request.time).decide(request)))
+                    snapshot, gate = self._in_force_at(request.time)
+                    self._tally.add(*_told(path, snapshot, request, gate.decide(request)))
                     move(recording.position)
             except Unfit as error:
                 self.is_damaged = True
@@ -101,7 +114,7 @@ class _Checker:
     def load(self) -> None:
         """Have portal and policies told even where there was no request."""
         # Nothing is decided by this clock.
-        self._gate_at(time.time())  # noqa: TID251 - see above
+        self._in_force_at(time.time())  # noqa: TID251 - see above
 
 
 def _give_up(why: str) -> NoReturn:

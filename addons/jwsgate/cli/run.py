@@ -74,9 +74,21 @@ class _MitmproxyOption(LinesParameter):
         return value
 
 
+class _Run(Manual):
+    """The command, which tells a COMMAND that is empty from none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ends_in_dashes = args[-1:] == ["--"]
+        rest = super().parse_args(ctx, args)
+        if ends_in_dashes and not ctx.params["command"]:
+            # Without its command the gate would run until it is killed, and a build with it.
+            raise click.UsageError("-- has no COMMAND after it; is a variable empty that was to name one?", ctx)
+        return rest
+
+
 @click.command(
     "run",
-    cls=Manual,
+    cls=_Run,
     examples=_EXAMPLES,
     exit_codes=_EXIT_CODES,
     epilog=_SIGNALS,
