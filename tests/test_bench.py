@@ -1,4 +1,4 @@
-"""bench/proxy.py runs and tells all that it promises; how fast anything is, is not looked at."""
+"""bench/proxy.py and check.py run and tell all that they promise; how fast anything is, is not looked at."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def programs() -> None:
     need_programs()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, script: str = "proxy.py") -> subprocess.CompletedProcess[str]:
     """The benchmark as a command."""
-    command = [sys.executable, str(BENCH / "proxy.py"), *arguments]
+    command = [sys.executable, str(BENCH / script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
 
 
@@ -69,6 +69,16 @@ def test_speed_is_told_of_every_contestant() -> None:
         assert all(float(number) > 0 for number in (rate, ratio, *others))
         assert 4 + len(others) == len(columns)
     assert float(rows["bare mitmdump"][1]) == 1
+
+
+@pytest.mark.e2e
+def test_recordings_of_each_kind_are_checked() -> None:
+    """Each with its ratio; that the progress bar was drawn is seen to by the benchmark."""
+    done = run("--quick", script="check.py")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    rows = {line[:12].strip(): line[12:].split() for line in done.stdout.splitlines()[1:-1]}
+    assert list(rows) == ["ES256 flows", "ES256 HAR", "RS256 flows", "RS256 HAR"]
+    assert all(float(number) > 0 for row in rows.values() for number in row if number != "s")
 
 
 @pytest.mark.e2e

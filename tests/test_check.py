@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 import material
+from jwsgate.adapters.flow_files import Recording
 from jwsgate.cli import main
 from recordings import Sent, flow_file, har_file
 
@@ -152,6 +153,12 @@ def test_formats_name_request_and_reason(folder: Path, tmp_path: Path) -> None:
     assert cases[1].get("name") == f"GET /orders/18&amp; ({flows}: flow 2)"
     (failure,) = root.iter("failure")
     assert (failure.get("type"), failure.get("message")) == ("jws_expired", why)
+    assert (failure.text or "").splitlines() == [
+        why,
+        "The JWS expired just now (2020-09-13 12:27:40 UTC); it was made 1 minute ago, for 1 minute",
+        "What to do: Make a new JWS for each call or shortly before exp, and keep the client's clock right.",
+        "More: docs/reasons.md#jws_expired",
+    ]
     sarif = json.loads(reports[1].read_text())
     (found,) = sarif["runs"][0]["results"]
     assert found["ruleId"] == "jws_expired"
@@ -230,7 +237,7 @@ def test_bad_expectations(folder: Path, tmp_path: Path, text: str, told: str) ->
     """They are told with their place, and nothing is decided."""
     (tmp_path / "expect.yaml").write_text(text)
     result = check(folder, tmp_path / "flows", "--expect", tmp_path / "expect.yaml")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in result.output
 
 
@@ -240,7 +247,7 @@ def test_cut_flows(folder: Path, tmp_path: Path, end: int) -> None:
     whole, first = flow_file([sent(), sent("/orders/18", at=LONG_AGO + 60)]), len(flow_file([sent()]))
     (tmp_path / "flows").write_bytes(whole[:end])
     result = check(folder, tmp_path / "flows", "--report", tmp_path / "junit.xml")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     place = f"octet {first}, after 1 flows" if end < 0 else "octet 0, from its beginning"
     assert f"is cut short or damaged at {place} (record it again" in result.output
     assert f"{1 if end < 0 else 0} requests:" in result.output
@@ -263,19 +270,22 @@ def test_cut_flows(folder: Path, tmp_path: Path, end: int) -> None:
         (b'{"log": {"entries": {}}}', "it has no log.entries"),
         (b'{"log": {"entries": [1]}}', "is no HAR at entry 1"),
         (b'{"log": {"entries": [\xff', "not UTF-8 at octet 21"),
-        (b"[" * 100_000, "damaged at line 0, column 0, after 0 entries"),
+        (b"[" * 100_000, "it has no log.entries"),
+        (b'{"log": {"entries": [' + b"[" * 100_000, "damaged at line 1, column 22, after 0 entries"),
+        (b'{"log": {"entries": []}} {', "damaged at line 1, column 26, after 0 entries"),
+        (b'{"log": {"entries": [],}}', "damaged at line 1, column 24, after 0 entries"),
         (b"", "no request came"),
     ],
     ids=[
         "long-prefix", "longer-than-the-file", "text", "empty-map", "no-type", "binary", "null", "brace", "no-log",
-        "list", "no-list", "no-entry", "latin-1", "deep", "empty",
+        "list", "no-list", "no-entry", "latin-1", "deep-list", "deep-entry", "goes-on", "comma", "empty",
     ],
 )  # fmt: skip
 def test_no_recording(folder: Path, tmp_path: Path, octets: bytes, told: str) -> None:
     """Whatever it is, one line says where it is wrong."""
     (tmp_path / "flows").write_bytes(octets)
     result = check(folder, tmp_path / "flows")
-    assert result.exit_code == 1
+    assert result.exit_code == (2 if octets else 1)
     assert told in result.output
     assert "Traceback" not in result.output
 
@@ -286,7 +296,7 @@ def test_cut_har(folder: Path, tmp_path: Path) -> None:
     cut = whole[: whole.rindex(b"postData") if b"postData" in whole else whole.rindex(b"request")]
     (tmp_path / "a.har").write_bytes(cut)
     result = check(folder, tmp_path / "a.har")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert f"damaged at line {cut.count(10) + 1}, column" in result.output
     assert "after 2 entries" in result.output
     assert "2 requests: 1 allowed, 1 rejected" in result.output
@@ -298,17 +308,103 @@ def test_cut_har(folder: Path, tmp_path: Path) -> None:
         (["--report", "a.pdf", "flows"], 2, "does not tell the format"),
         ([], 2, "Missing argument 'FLOWS...'"),
         (["--fail-on", "all", "flows"], 2, "'all'"),
-        (["no-such-file"], 1, "cannot be read: No such file or directory"),
-        (["."], 1, "cannot be read: Is a directory"),
-        (["--expect", "no-such-file", "flows"], 1, "does not exist"),
-        (["--report", "no/such/folder/r.xml", "flows"], 1, "cannot be written"),
+        (["no-such-file"], 2, "cannot be read: No such file or directory"),
+        (["."], 2, "cannot be read: Is a directory"),
+        (["--expect", "no-such-file", "flows"], 2, "does not exist"),
+        (["--report", "no/such/folder/r.xml", "flows"], 2, "cannot be written"),
     ],
     ids=["format", "no-flows", "fail-on", "missing", "folder", "expect", "report"],
 )
 def test_usage(folder: Path, arguments: list[str], code: int, told: str) -> None:
-    """Exit code 2 for wrong usage, 1 for files that cannot be used."""
+    """Exit code 2 for wrong usage and for files that cannot be used: 1 is for findings alone."""
     result = check(folder, *arguments)
     assert (result.exit_code, told in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize("option", ["--portal", "--policy"])
+def test_unusable_portal_and_policy(folder: Path, tmp_path: Path, option: str) -> None:
+    """They are no findings either; 1 is also for a report that cannot be written in the end."""
+    (tmp_path / "flows").write_bytes(flow_file([sent()]))
+    (tmp_path / "bad.yaml").write_text("a: [")
+    result = check(folder, tmp_path / "flows", option, tmp_path / "bad.yaml")
+    assert (result.exit_code, "bad.yaml:" in result.output) == (2, True), result.output
+    assert check(folder, tmp_path / "flows", "--report", "text=/dev/full").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "counted"),
+    [
+        ("https://api.example/orders/17#part", "1 allowed, 0 rejected"),
+        ("http://api.example/orders/17?a=b#/route?x", "1 allowed, 0 rejected"),
+        ("WSS://api.example/orders/17", "1 allowed, 0 rejected"),
+        ("https://api.example#part", "0 allowed, 1 rejected"),
+        ("https://api.example/orders/1 7", "0 allowed, 1 rejected"),
+        ("data:image/png;base64,AAAA", None),
+        ("blob:https://api.example/orders/17", None),
+        ("about:blank", None),
+        ("chrome-extension://x/orders/17", None),
+    ],
+    ids=["fragment", "query", "wss", "no-path", "blank", "data", "blob", "about", "extension"],
+)  # fmt: skip
+def test_urls_of_browsers(folder: Path, tmp_path: Path, url: str, counted: str | None) -> None:
+    """Fragments were not sent; what did not go over HTTP is passed over and counted, and what follows is decided."""
+    har = json.loads(har_file([sent(), sent()]))
+    har["log"]["entries"][0]["request"]["url"] = url
+    (tmp_path / "a.har").write_text(json.dumps(har))
+    result = check(folder, tmp_path / "a.har", "--fail-on", "none", "--report", f"json={tmp_path / 'r'}")
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "r").read_text())["requests"]
+    if counted is None:
+        assert "1 records are no HTTP requests, and were passed over" in result.output
+        assert [each["place"] for each in told] == [f"{tmp_path / 'a.har'}: entry 2"]
+    else:
+        assert "passed over" not in result.output
+        assert [each["decision"] for each in told] == ["allowed" if counted[0] == "1" else "rejected", "allowed"]
+        assert "#" not in told[0]["path"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "told"),
+    [
+        ("url", "//api.example/orders/17", "request.url is not as the format has it"),
+        ("url", "https:/orders", "request.url is not as the format has it"),
+        ("url", 7, "request.url is not as the format has it"),
+        ("url", None, "request.url is missing, or a part of it"),
+        ("method", 7, "request.method is not as the format has it"),
+        ("headers", [{"name": "a"}], "request.headers is missing, or a part of it"),
+        ("headers", 7, "request.headers is not as the format has it"),
+        ("postData", {"text": "%", "encoding": "base64"}, "request.postData is not as the format has it"),
+    ],
+    ids=["no-scheme", "no-host", "number", "no-url", "method", "header", "headers", "base64"],
+)  # fmt: skip
+def test_odd_member_is_named(folder: Path, tmp_path: Path, member: str, value: object, told: str) -> None:
+    """Of the entry where reading ends."""
+    har = json.loads(har_file([sent(), sent()]))
+    request = har["log"]["entries"][1]["request"]
+    request[member] = value
+    if value is None:
+        del request[member]
+    (tmp_path / "a.har").write_text(json.dumps(har))
+    result = check(folder, tmp_path / "a.har")
+    assert (result.exit_code, f"is no HAR at entry 2: {told}" in result.output) == (2, True), result.output
+    assert "1 requests: 1 allowed" in result.output
+
+
+def test_odd_time_is_named(folder: Path, tmp_path: Path) -> None:
+    """Beside the members of the request."""
+    (tmp_path / "a.har").write_bytes(har_file([sent()]).replace(b'"startedDateTime": "2', b'"startedDateTime": "x'))
+    assert "entry 1: startedDateTime is not as" in check(folder, tmp_path / "a.har").output
+
+
+@pytest.mark.parametrize("write", [flow_file, har_file])
+def test_position_moves(tmp_path: Path, write: Callable[[Iterable[Sent]], bytes]) -> None:
+    """With each request, from near the beginning to the end, for both kinds of files."""
+    (tmp_path / "recording").write_bytes(write([sent()] * 50))
+    recording = Recording(tmp_path / "recording")
+    places = [recording.position for _ in recording]
+    assert places == sorted(set(places))
+    assert places[0] < recording.size / 10
+    assert recording.size * 0.9 < places[-1] <= recording.size == recording.position
 
 
 def test_body_that_was_not_recorded(folder: Path, tmp_path: Path) -> None:

@@ -297,6 +297,17 @@ def test_recordings(files: list[str], recording: str, arguments: list[str], firs
     assert result.exit_code == (0 if first.startswith("Allowed") else 1)
 
 
+def test_refused_call_comes_before_its_preflight(files: list[str], requests: list[Sent], tmp_path: Path) -> None:
+    """A page's preflight is refused too where the policy says nothing of CORS; it is told where no call was refused."""
+    asks = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "GET")]
+    preflight = Sent("/once/17", NOW, asks, "OPTIONS")
+    path = tmp_path / "page.har"
+    for calls, told in ((requests[:2], "Rejected (jws_expired)"), (requests[:1], "Rejected (client_id_missing)")):
+        path.write_bytes(har_file([preflight, *calls]))
+        assert explain(files, "--har", str(path)).stdout.startswith(told)
+        assert explain(files, "--har", str(path), "--entry", "1").stdout.startswith("Rejected (client_id_missing)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

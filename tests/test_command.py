@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mitmproxy import exceptions
 
-from jwsgate.adapters.command import Command, command_environment
+from jwsgate.adapters.command import Command, command_environment, inherited_environment
+from jwsgate.adapters.forward_proxy import ca_bundle, proxy_environment
 
 WAITS = ("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
 
@@ -136,3 +138,29 @@ def test_environment(host: str, url: str) -> None:
         "NO_PROXY": reached,
         "no_proxy": f"a,{reached}",
     }
+
+
+def test_environment_behind_a_proxy() -> None:
+    """Nothing that the caller says leads past the gate, in either case of the names."""
+    caller = {"http_proxy": "http://p", "ALL_PROXY": "socks5://p", "NO_PROXY": "127.0.0.1,*", "SSL_CERT_FILE": "/c"}
+    made = proxy_environment(inherited_environment(caller | {"NOTIFY_SOCKET": "/n", "A": "b"}), "[::1]:1", bundle="/b")
+    assert made == {
+        "A": "b",
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://[::1]:1"),
+        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://[::1]:1"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), ""),
+        **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), "/b"),
+    }
+
+
+def test_ca_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the caller trusts, and the gate; gone when it is closed; what cannot be read is told."""
+    ours, theirs = tmp_path / "ours.pem", tmp_path / "theirs.pem"
+    ours.write_text("ours\n")
+    theirs.write_text("theirs\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(theirs))
+    with ca_bundle(ours) as bundle:
+        assert Path(bundle.name).read_text().split() == ["theirs", "ours"]
+    assert not Path(bundle.name).exists()
+    with pytest.raises(exceptions.OptionsError, match="No such file"):
+        ca_bundle(tmp_path / "none.pem")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,6 +38,37 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = report.findings
     assert finding.message == "1 more are among requests too many to be listed"
     assert ElementTree.fromstring(FORMATS["junit"](report)).get("failures") == "1"
+
+
+def test_names_are_the_same_in_each_run() -> None:
+    """What differs from run to run is a property, so that no CI server takes a test for a new one."""
+    made = Tally("reject", (), "policy.yaml")
+    for number in (1, 2):
+        made.add(replace(decided(17), place=f"request {number}", transaction_id=f"{number:024x}"), "/17")
+    root = ElementTree.fromstring(FORMATS["junit"](made.report()))
+    assert [case.get("name") for case in root.iter("testcase")] == ["GET /17 (request 1)", "GET /17 (request 2)"]
+    assert [(each.get("name"), each.get("value")) for each in root.iter("property")] == [
+        ("transaction", f"{number:024x}") for number in (1, 2)
+    ]
+
+
+def test_explained_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a report has patience for; what is no finding is not asked about, and not kept."""
+    monkeypatch.setattr(tally, "_MAX_EXPLAINED", 1)
+    made = Tally("reject", (), "policy.yaml")
+    asked: list[int] = []
+    for number, reason, reported in ((0, Reason.JWS_MISSING, True), (1, Reason.JWS_EXPIRED, False)) * 2:
+
+        def why(number: int = number) -> str:
+            asked.append(number)
+            return "mistake\nWhat to do: mend it"
+
+        made.add(replace(decided(number, reason), reported=reported, explained=why), f"/{number}")
+    report = made.report()
+    assert [case.request.explained is not None for case in report.cases] == [False, True, False, False]
+    texts = [failure.text for failure in ElementTree.fromstring(FORMATS["junit"](report)).iter("failure")]
+    assert texts == ["rejected: jws_expired: so\nmistake\nWhat to do: mend it", "rejected: jws_expired: so"]
+    assert asked == [1]
 
 
 def test_without_a_request() -> None:

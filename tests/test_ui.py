@@ -14,6 +14,7 @@ from mitmproxy.utils import emoji
 
 import material
 from core_gate import NOW, application, certificate_of, router
+from jwsgate.adapters import ui
 from jwsgate.adapters.ui import CONSOLE_KEYS, DecisionView
 from jwsgate.core.certificates import load_private_key
 from jwsgate.core.decision import Allowed, AwaitsBody, Snapshot, decide, decide_body
@@ -58,6 +59,22 @@ def test_own_keys_stay() -> None:
 def test_marks_are_known() -> None:
     """mitmproxy shows them as signs, not as text."""
     assert {":white_check_mark:", ":no_entry:", ":warning:"} <= emoji.emoji.keys()
+
+
+def test_long_lines_are_broken() -> None:
+    """So that none goes on beyond the window; what follows stands under the text of its own line."""
+    words = " ".join(["word"] * 40)
+    lines = (
+        f"Rejected (x): {words}", "", f"  ok      certificate     {words}", f"  FAILED  times           found: {words}",
+        f"{'':26}expected: {words}", f"  sub: {'a' * 200}", "  ok      claims          a-b  c",
+    )  # fmt: skip
+    text = "".join(f"{line}\n" for line in lines)
+    broken = ui._wrapped(text).splitlines()
+    assert max(map(len, broken)) <= 88
+    assert "".join(broken).replace(" ", "") == text.replace(" ", "").replace("\n", "")
+    indents = [len(line) - len(line.lstrip()) for line in broken]
+    assert indents == [0, 2, 2, 0, 2, 26, 26, 26, 2, 26, 26, 26, 26, 26, 26, 26, 2, 2, 2, 2]
+    assert broken[-1] == lines[-1]
 
 
 DEMANDS: dict[str, dict[str, Any]] = {

@@ -136,7 +136,7 @@ class Connection:
                 break
             interim.append(status)
         head = Response(status, reason, headers, b"")
-        if method == "HEAD" or status in (101, 204, 304):
+        if method == "HEAD" or status in (101, 204, 304) or (method == "CONNECT" and status < 300):
             body = b""
         elif "chunked" in ",".join(head.values("transfer-encoding")).lower():
             body = self._read_chunks()

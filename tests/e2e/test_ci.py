@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,7 +23,7 @@ from e2e import gates
 from e2e.estate import KEYS, RSA, Files, credentials
 from e2e.http_client import exchange
 from e2e.upstream import RecordingUpstream
-from recordings import Sent, flow_file
+from recordings import Sent, flow_file, har_file
 
 pytestmark = [
     pytest.mark.e2e,
@@ -81,11 +83,16 @@ def test_rejected_request_fails_the_build(
     root = ElementTree.parse(junit).getroot()
     (failure,) = root.iter("failure")
     (case,) = [case for case in root.iter("testcase") if failure in case]
-    assert case.get("name", "").startswith("GET /orders/2 (request 2, transaction ")
-    assert (failure.get("type"), failure.text) == (
+    assert case.get("name") == "GET /orders/2 (request 2)"  # by which CI servers know it again
+    assert (failure.get("type"), failure.get("message")) == (
         "jws_missing",
         "rejected: jws_missing: header jwt is missing",
     )
+    lines = (failure.text or "").splitlines()
+    assert lines[:2] == [failure.get("message"), "The JWS is in query jwt, where nobody looks for it"]
+    assert lines[2].startswith("What to do: ")
+    (transaction,) = case.iter("property")
+    assert f"{transaction.get('value')} rejected: jws_missing" in stderr
     told = json.loads(whole.read_text())
     assert (told["counts"]["allowed"], told["counts"]["rejected"], told["passed"]) == (1, 1, False)
     assert "2 requests: 1 allowed, 1 rejected, 0 would be rejected; 1 findings" in stderr
@@ -125,6 +132,13 @@ def test_no_request_is_a_finding(home: Path, files: Files, upstream: RecordingUp
     assert "no request came" in stderr
 
 
+def test_empty_command(home: Path, files: Files, upstream: RecordingUpstream) -> None:
+    """`-- $TESTS` without TESTS is a mistake in the build, which must not hang."""
+    process = run(home, files, upstream, [], [])
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, "-- has no COMMAND after it" in stderr) == (2, True), stderr
+
+
 def test_gate_that_cannot_start_runs_no_command(
     home: Path, files: Files, upstream: RecordingUpstream, tmp_path: Path
 ) -> None:
@@ -158,24 +172,32 @@ def test_mitmdump(home: Path, files: Files, upstream: RecordingUpstream, tmp_pat
     assert ElementTree.parse(junit).getroot().get("failures") == "1"
 
 
-def test_progress_bar_on_a_terminal_only(home: Path, files: Files, tmp_path: Path) -> None:
-    """It shows while a long recording is decided, on stderr, and nothing of it goes anywhere else."""
+@pytest.mark.parametrize(("write", "name"), [(flow_file, "long.mitm"), (har_file, "long.har")], ids=["flows", "har"])
+def test_progress_bar_on_a_terminal_only(
+    home: Path, files: Files, tmp_path: Path, write: Callable[[Iterable[Sent]], bytes], name: str
+) -> None:
+    """It moves while a long recording is decided, on stderr, and nothing of it goes anywhere else."""
     token = material.jws(KEYS[RSA])
-    one = flow_file([Sent("/orders/1", time.time(), [("X-IBM-Client-Id", RSA), ("jwt", token)])])
-    (tmp_path / "long.mitm").write_bytes(one * (2**20 // len(one) + 100))
+    one = Sent("/orders/1", time.time(), [("X-IBM-Client-Id", RSA), ("jwt", token)])
+    (tmp_path / name).write_bytes(write([one] * (2**20 // len(write([one])) * 2)))
     argv = [
         *(sys.executable, "-m", "jwsgate", "check", "--portal", str(files.portal), "--policy", str(files.policy)),
-        str(tmp_path / "long.mitm"),
+        str(tmp_path / name),
     ]
     ours, theirs = pty.openpty()
-    try:
-        shown = subprocess.run(argv, env=gates.environment(home), stdout=subprocess.PIPE, stderr=theirs, check=False)
-        bar = os.read(ours, 100_000)
-    finally:
-        os.close(ours)
+    with subprocess.Popen(argv, env=gates.environment(home), stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
+        bar = b""
+        with contextlib.suppress(OSError):  # as soon as the other end is closed
+            while octets := os.read(ours, 100_000):
+                bar += octets
+        os.close(ours)
+        stdout, _ = process.communicate()
     silent = subprocess.run(argv, env=gates.environment(home), capture_output=True, check=False)
-    assert b"long.mitm" in bar
-    assert b"100%" in bar
+    assert name.encode() in bar
+    told = list(dict.fromkeys(int(each) for each in re.findall(rb"(\d+)%", bar)))
+    assert (told[0], told[-1]) == (0, 100)
+    assert len(told) > 50
+    assert told == sorted(told)
     assert (silent.returncode, silent.stderr) == (0, b"")
-    assert silent.stdout == shown.stdout
+    assert (process.returncode, silent.stdout) == (0, stdout)

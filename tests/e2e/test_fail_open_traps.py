@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -589,10 +590,28 @@ def in_mode(
         yield gate
 
 
-@pytest.mark.parametrize("mode", ["regular", "upstream:http://127.0.0.1:{upstream}"], ids=["regular", "upstream"])
+@contextlib.contextmanager
+def as_proxy(home: Path, files: Files, tmp_path: Path) -> Iterator[Gate]:
+    """`jwsgate run --proxy`."""
+    with gates.running(
+        lambda port: [
+            *(sys.executable, "-m", "jwsgate", "run", "--proxy", "--listen", f"127.0.0.1:{port}"),
+            *("--portal", str(files.portal), "--policy", str(files.policy)),
+        ],
+        env=gates.environment(home),
+        directory=tmp_path,
+        name="jwsgate run --proxy",
+    ) as gate:
+        yield gate
+
+
+@pytest.mark.parametrize(
+    "mode", ["regular", "upstream:http://127.0.0.1:{upstream}", "--proxy"], ids=["regular", "upstream", "jwsgate-run"]
+)
 def test_forward_proxy_modes(home: Path, upstream: RecordingUpstream, files: Files, tmp_path: Path, mode: str) -> None:
     """As a forward proxy the gate judges requests the same; a CONNECT brings in nothing that is no request."""
-    with in_mode(mode, home, upstream, files, tmp_path) as gate:
+    by_script = in_mode(mode, home, upstream, files, tmp_path)
+    with as_proxy(home, files, tmp_path) if mode == "--proxy" else by_script as gate:
         origin = f"http://127.0.0.1:{upstream.port}"
         for headers in ([], forged()):
             assert exchange(gate.port, "POST", origin + "/bad", headers, BODY).status >= 400

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import struct
 import subprocess
 import termios
@@ -20,7 +19,8 @@ from pathlib import Path
 import pytest
 
 import material
-from e2e import gates
+from e2e import gates, pictures
+from e2e.browser import browser
 from e2e.estate import KEYS, NO_CERTIFICATE, P256, RSA, Files, credentials
 from e2e.http_client import exchange
 from e2e.mitmweb import Web
@@ -162,33 +162,46 @@ def test_edited_decision_opens_nothing(web: Web, upstream: RecordingUpstream) ->
     upstream.assert_untouched()
 
 
+REASONS = {
+    "/orders/good": "allowed: rsa, RS256, certificate ",
+    "/orders/unsigned": "jws_missing: header jwt is missing",
+    "/orders/unregistered": "certificate_missing: the application has no certificate registered",
+    "/orders/foreign": "algorithm_not_allowed: ",
+}
+
+
 def test_in_a_browser(web: Web, tmp_path: Path) -> None:
-    """In a real browser the list says which requests were refused and why, and a refused one explains itself."""
-    if (chromium := shutil.which("chromium")) is None:
-        message = "needs chromium (Debian package chromium)"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    page = f"{web.url}/?token={web.token}#/flows/{web.flow('/orders/unregistered')['id']}/response"
-    done = subprocess.run(
-        [
-            *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,640", "--dump-dom"),
-            *("--virtual-time-budget=4000", f"--user-data-dir={tmp_path}", page),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    shown = re.sub(r"<[^>]*>", "\n", done.stdout)
-    rows = re.findall(r"<tr.*?</tr>", done.stdout, re.DOTALL)
-    for path, mark, comment in (
-        ("/orders/good", "✅", "allowed: rsa"),
-        ("/orders/unregistered", "⛔", "certificate_missing: the application has no certificate registered"),
-        ("/orders/foreign", "⛔", "algorithm_not_allowed"),
-    ):
-        (row,) = [row for row in rows if f"{path}<" in row]
-        assert mark in row
-        assert comment in row
-    assert "Rejected (certificate_missing): " in shown, done.stderr[-2000:]
+    """In a real browser the list says why requests were refused, and a refused one explains itself, all to be seen."""
+    flows = web.call("/flows")
+    with browser(tmp_path) as page:
+        rows = f"document.querySelectorAll('td.col-comment').length >= {len(flows)}"
+        page.show(f"{web.url}/?token={web.token}#/flows", 1280, 720, until=rows)
+        paths, comments = page.visible_lines("td.col-path"), page.visible_lines("td.col-comment")
+        for path, comment in REASONS.items():
+            ((seen, told),) = [row for row in zip(paths, comments, strict=True) if path in row[0]]
+            assert seen.startswith("✅http" if path == "/orders/good" else "⛔http")  # painted at the cell's right
+            assert told.startswith(comment)
+        shown = f"{web.url}/?token={web.token}#/flows/{web.flow('/orders/unregistered')['id']}/response"
+        page.show(shown, 1500, 800, until="document.body.innerText.includes('not reached')")
+        # Beside the account there is room for the reason at least.
+        comments = page.visible_lines("td.col-comment")
+        assert {comment.partition(":")[0] for comment in REASONS.values()} <= {
+            each.partition(":")[0] for each in comments
+        }
+        (account,) = page.visible_lines(".contentview pre")
+        assert "".join(account.split()) == "".join(content(web, "/orders/unregistered")["text"].split())
+        assert account.startswith("Rejected (certificate_missing): ")
+        assert "What to do: " in account
+        assert "FAILED  certificate" in account
+
+
+def test_pictures_of_the_docs(tmp_path: Path) -> None:
+    """The script that makes them does."""
+    pictures.make(tmp_path, gates.free_port(), gates.free_port(), gates.free_port())
+    for name in ("mitmweb.png", "mitmweb-detail.png"):
+        octets = (tmp_path / name).read_bytes()
+        assert octets.startswith(b"\x89PNG\r\n")
+        assert (gates.ROOT / "docs" / name).read_bytes()[16:24] == octets[16:24]  # width and height
 
 
 def read_until(terminal: int, text: str, seconds: float = 20) -> str:
@@ -202,8 +215,9 @@ def read_until(terminal: int, text: str, seconds: float = 20) -> str:
     return shown
 
 
-def test_console(home: Path, files: Files, upstream: RecordingUpstream) -> None:
-    """On a terminal, keys bring the account of the request in focus, and the applications."""
+def test_console(home: Path, files: Files, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """On a terminal, keys bring the account of the request in focus, the applications, a JWS, and the files anew."""
+    (tmp_path / "client.key").write_text(material.private_pem(KEYS[RSA]))
     port = gates.free_port()
     argv = gates.command(
         "jwsgate run", upstream=upstream.url, port=port, portal=files.portal, policy=files.policy,
@@ -226,8 +240,18 @@ def test_console(home: Path, files: Files, upstream: RecordingUpstream) -> None:
             os.write(ours, b"q")
             os.write(ours, b"T")
             read_until(ours, f"rsa: client IDs {RSA}; certificates: 36")
+            upstream.assert_untouched()
+            os.write(ours, b"q")
+            os.write(ours, b"Y")
+            read_until(ours, "jwsgate.sign @focus")
+            os.write(ours, str(tmp_path / "client.key").encode() + b"\r")
+            os.write(ours, b"r")
+            read_until(ours, "✅")
+            assert [request.target for request in upstream.requests] == [b"/orders/unsigned"]
+            os.write(ours, b"N")
+            os.write(ours, b"E")  # mitmproxy's key for its log
+            read_until(ours, "jwsgate: reloaded, revision")
         finally:
             process.kill()
             os.close(ours)
             os.close(theirs)
-    upstream.assert_untouched()

@@ -101,7 +101,7 @@ class Accounts:
             route, client_id, application = decision.route, decision.client_id, decision.application
             decision = Rejected(Reason.AUDIT_UNAVAILABLE, detail, route, client_id, application)
             record = _record(facts, decision, transaction_id, now, seconds, cached)
-        self._count(record)
+        self._count(record, facts, decision)
         return decision
 
     def refused_by_protocol(self, peer: str, now: float, reason: Reason, detail: str) -> str:
@@ -124,8 +124,13 @@ class Accounts:
                 return False
         return True
 
-    def _count(self, record: DecisionRecord) -> None:
+    def _count(
+        self,
+        record: DecisionRecord,
+        facts: RequestFacts | None = None,
+        decision: Allowed | Rejected | None = None,
+    ) -> None:
         self.log.record(record)
-        self.report.record(record)
+        self.report.record(record, facts, decision)
         if self.metrics is not None:
             self.metrics.record(record)

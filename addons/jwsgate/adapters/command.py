@@ -11,9 +11,10 @@ from typing import Final
 
 from mitmproxy.utils import asyncio_utils
 
+from .listening import address_text
 from .signals import listen
 
-__all__ = ["Command", "command_environment"]
+__all__ = ["Command", "command_environment", "inherited_environment", "reached_at"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,16 @@ _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - wher
 _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM)
 _NOT_FOR_OTHERS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _BROKE: Final = 3
+
+
+def reached_at(host: str, port: int) -> str:
+    """`HOST:PORT` under which a listener can be reached that may listen on every address."""
+    return address_text((_ANY_ADDRESS.get(host, host), port))
+
+
+def inherited_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the gate's own environment is the command's too."""
+    return {name: value for name, value in environment.items() if name not in _NOT_FOR_OTHERS}
 
 
 def command_environment(
@@ -31,14 +42,12 @@ def command_environment(
     The gate is no forward proxy, so that HTTP_PROXY stays as it is; but no other proxy is to be asked for the gate.
     """
     host = _ANY_ADDRESS.get(host, host)
-    bracketed = f"[{host}]" if ":" in host else host
-    added = {"JWSGATE_URL": f"{'https' if https else 'http'}://{bracketed}:{port}"}
+    added = {"JWSGATE_URL": f"{'https' if https else 'http'}://{reached_at(host, port)}"}
     if ca_file is not None:
         added["JWSGATE_CA_FILE"] = ca_file
     for name in ("NO_PROXY", "no_proxy"):
         added[name] = ",".join(filter(None, (environment.get(name), host)))
-    kept = {name: value for name, value in environment.items() if name not in _NOT_FOR_OTHERS}
-    return kept | added
+    return inherited_environment(environment) | added
 
 
 class Command:

@@ -71,7 +71,7 @@ class Recording:
         self.position = 0
         """How many of them were read so far."""
         self.others = 0
-        """How many flows were no HTTP requests, and passed over."""
+        """How many flows or entries were no HTTP requests, and passed over."""
 
     def __iter__(self) -> Iterator[RecordedRequest]:
         try:
@@ -82,11 +82,19 @@ class Recording:
             raise Unfit(f"cannot be read: {why}", "check the path") from None
         with file:
             if looks_like_json(file.read(64)):
-                yield from har_requests(self._whole())
+                yield from self._entries()
             else:
                 file.seek(0)
                 yield from self._flows(file)
         self.position = self.size
+
+    def _entries(self) -> Iterator[RecordedRequest]:
+        for position, request in har_requests(self._whole()):
+            self.position = position
+            if request is None:
+                self.others += 1
+            else:
+                yield request
 
     def _whole(self) -> bytes:
         try:

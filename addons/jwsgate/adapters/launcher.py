@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from jwsgate.files.problems import Unfit
 from jwsgate.files.tls_files import check_ca_file
 
 from .audit import STANDARD_OUTPUT
-from .command import Command, command_environment
+from .command import Command, command_environment, inherited_environment, reached_at
 from .connection import SidecarProxyserver
 from .dispatch import seal_manager
 from .event_loop import new_event_loop
+from .forward_proxy import ca_bundle, proxy_environment
 from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
@@ -43,6 +45,7 @@ class RunSettings:
     """What `jwsgate run` was asked for. `mitmproxy_options` are `name=value` texts."""
 
     upstream: str
+    """Empty where the gate is a forward proxy."""
     listen_host: str
     listen_port: int
     portal: str
@@ -68,6 +71,13 @@ class RunSettings:
     """Which requests make the exit code 1."""
     command: Sequence[str] = ()
     """A command to run beside the gate, which ends with it."""
+    proxy: bool = False
+    """Whether it is a forward proxy, for whatever hosts its clients call."""
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether the process is a sidecar alone, without a user interface."""
+        return self.ui == "none" and not self.proxy
 
     @property
     def stdout_is_taken(self) -> bool:
@@ -152,32 +162,45 @@ class _Announcer:
     name = "jwsgate-announcer"
 
     def __init__(
-        self, the_master: Any, settings: RunSettings, lifecycle: Lifecycle, command: Command | None = None
+        self,
+        the_master: Any,
+        settings: RunSettings,
+        lifecycle: Lifecycle,
+        command: Command | None = None,
+        bundle: str | None = None,
     ) -> None:
+        """`bundle` is the file of CA certificates for the command of a forward proxy."""
         self._master = the_master
         self._settings = settings
         self._lifecycle = lifecycle
         self._command = command
+        self._bundle = bundle
 
     def running(self) -> None:
         server = self._master.addons.get("proxyserver")
         spoken = "https only" if self._master.options.jwsgate_tls_only else "http and https"
         for each in dict.fromkeys(server.listen_addrs()):
             address = address_text(each)
-            self._lifecycle.announce(f"jwsgate: listening on {address} ({spoken}) for {self._settings.upstream}")
+            what = "as a proxy" if self._settings.proxy else f"({spoken}) for {self._settings.upstream}"
+            self._lifecycle.announce(f"jwsgate: listening on {address} {what}")
         self._lifecycle.running()
         if self._command is not None:
             self._command.start(self._environment(*server.listen_addrs()[0][:2]))
 
     def _environment(self, host: str, port: int) -> dict[str, str]:
-        ca_file = self._settings.tls_certificate
-        if ca_file is None:
-            ca_file = str(Path(self._master.options.confdir).expanduser() / f"{options.CONF_BASENAME}-ca-cert.pem")
+        if self._bundle is not None:
+            environment = inherited_environment(os.environ)
+            return proxy_environment(environment, reached_at(host, port), bundle=self._bundle)
+        ca_file = self._settings.tls_certificate or str(_ca_file(self._master.options))
         https = self._master.options.jwsgate_tls_only
         return command_environment(os.environ, host, port, https=https, ca_file=ca_file)
 
 
-def _master_class(ui: str) -> type[master.Master]:
+def _ca_file(opts: Any) -> Path:
+    return Path(opts.confdir).expanduser() / f"{options.CONF_BASENAME}-ca-cert.pem"
+
+
+def _master_class(ui: str, proxy: bool) -> Callable[[options.Options], master.Master]:
     # The user interfaces are slow to import, and a sidecar has none.
     match ui:
         case "web":
@@ -190,12 +213,17 @@ def _master_class(ui: str) -> type[master.Master]:
             from mitmproxy.tools.console.master import ConsoleMaster  # noqa: PLC0415 - see above
 
             return ConsoleMaster
+        case _ if proxy:
+            from mitmproxy.tools.dump import DumpMaster  # noqa: PLC0415 - see above
+
+            # mitmproxy's own server: what the sidecar's does faster, it does for one upstream.
+            return partial(DumpMaster, with_dumper=False)
         case _:
             return SidecarMaster
 
 
 def _check_ca(name: str, file: str, settings: RunSettings) -> None:
-    if not settings.upstream.startswith("https:"):
+    if not settings.proxy and not settings.upstream.startswith("https:"):
         raise exceptions.OptionsError(f"{name} verifies nothing for an upstream without TLS; use https://")
     try:
         check_ca_file(Path(file).expanduser())
@@ -245,7 +273,7 @@ def _make_ca(opts: options.Options, chosen: Mapping[str, str | None]) -> None:
 def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: WorkerLink | None) -> JwsGate:
     """Raises OptionsError, for options and for the files alike."""
     opts.update(
-        mode=[f"reverse:{settings.upstream}"],
+        mode=["regular" if settings.proxy else f"reverse:{settings.upstream}"],
         listen_host=settings.listen_host,
         listen_port=settings.listen_port,
         # A sidecar's upstream sees the host that the client asked for.
@@ -287,7 +315,7 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
 
 
 async def _serve(settings: RunSettings) -> int:
-    if settings.ui == "none":
+    if settings.is_sidecar:
         lean_process()
     # As mitmproxy's own entry point does it: everything reaches its log handlers, which choose.
     logging.getLogger().setLevel(logging.DEBUG if settings.ui != "none" else logging.INFO)
@@ -296,7 +324,7 @@ async def _serve(settings: RunSettings) -> int:
     link = WorkerLink.take()
     opts = options.Options()
     try:
-        the_master: Any = _master_class(settings.ui)(opts)
+        the_master: Any = _master_class(settings.ui, settings.proxy)(opts)
         if settings.stdout_is_taken and the_master._termlog_addon is not None:
             handler = the_master._termlog_addon.logger
             handler.file = sys.stderr
@@ -305,13 +333,14 @@ async def _serve(settings: RunSettings) -> int:
         if isinstance(the_master, SidecarMaster):
             _take_sockets(the_master, settings, link)
         admin_sockets = _admin_sockets(settings, link)
+        bundle = ca_bundle(_ca_file(opts)) if settings.proxy and settings.command else None
     except (exceptions.OptionsError, CannotListen) as error:
         sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
     lifecycle = Lifecycle(_SidecarService(the_master, gate), settings.drain_seconds, link)
     command = Command(settings.command, settings.drain_seconds, lifecycle.stop) if settings.command else None
-    the_master.addons.add(_Announcer(the_master, settings, lifecycle, command))
-    with lifecycle.listening():
+    the_master.addons.add(_Announcer(the_master, settings, lifecycle, command, bundle.name if bundle else None))
+    with bundle or nullcontext(), lifecycle.listening():
         if command is not None:
             command.listen()
         async with lifecycle.admin(settings.admin, admin_sockets):
@@ -364,7 +393,7 @@ def run(settings: RunSettings) -> int:
     its own exit code where that is not 0.
     """
     try:
-        return asyncio.run(_serve(settings), loop_factory=new_event_loop if settings.ui == "none" else None)
+        return asyncio.run(_serve(settings), loop_factory=new_event_loop if settings.is_sidecar else None)
     except Exception as error:
         with suppress(OSError):
             sys.stderr.write(f"jwsgate: cannot go on, {type(error).__name__}: {error}\n")

@@ -70,6 +70,7 @@ def take_up_options(options: Any, state: GateState, accounts: Accounts) -> None:
     policies, expect, fail_on = options.jwsgate_policy, options.jwsgate_expect, options.jwsgate_fail_on
     try:
         accounts.report.configure(options.jwsgate_report, expect, fail_on, policies[0] if policies else "")
+        accounts.report.snapshot = lambda: state.snapshot
     except ProblemsFound as error:
         raise exceptions.OptionsError(f"jwsgate_expect: {error}") from None
     except Unfit as error:

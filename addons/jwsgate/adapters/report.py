@@ -1,12 +1,16 @@
 """Reports of a running gate: its decisions, held against what is expected, written when it ends."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from jwsgate.core.decision import Allowed, Rejected, Snapshot
+from jwsgate.core.facts import RequestFacts
 from jwsgate.core.redaction import redacted
 from jwsgate.files.expectations import read_expectations
+from jwsgate.files.explained import explained
 from jwsgate.files.report_files import prepare_targets, write_reports
 from jwsgate.files.report_formats import summary
 from jwsgate.files.tally import DecidedRequest, FailOn, Tally
@@ -30,6 +34,8 @@ class Reporter:
         self._chosen: tuple[tuple[str, ...], str, str] = (), "", "none"
         self._file = ""
         self._number = 0
+        self.snapshot: Callable[[], Snapshot | None] = lambda: None
+        """What is in force, by which decisions are explained."""
         self.is_wanted = False
         """Whether decisions are to be recorded."""
         self.failed = False
@@ -50,13 +56,21 @@ class Reporter:
         self.is_wanted = bool(expectations or reports or fail_on != "none")
         self._tally = Tally(fail_on, expectations, file) if self.is_wanted else None
 
-    def record(self, record: DecisionRecord) -> None:
-        """Count a decision in."""
+    def record(
+        self,
+        record: DecisionRecord,
+        facts: RequestFacts | None = None,
+        decision: Allowed | Rejected | None = None,
+    ) -> None:
+        """Count a decision in, and keep of what was refused what explains it in the end."""
         if self._tally is None:
             return
         self._number += 1
+        why = None
+        if record.reason is not None and facts is not None and decision is not None:
+            why = partial(explained, self.snapshot(), facts, record.time, None, decision)
         request = DecidedRequest(
-            f"request {self._number}, transaction {record.transaction_id}",
+            f"request {self._number}",
             self._file,
             record.time,
             redacted(record.method, _MAX_CHARACTERS),
@@ -67,6 +81,8 @@ class Reporter:
             record.route,
             record.client_id,
             record.application,
+            record.transaction_id,
+            why,
         )
         self._tally.add(request, record.path)
 

@@ -1,6 +1,8 @@
 """What mitmweb and the console show of decisions, and the commands that they get. It only looks: it decides nothing."""
 
 import logging
+import re
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ CONSOLE_KEYS: Final = (
 """Key, command and help; none of them is a key of mitmproxy's own where flows are shown."""
 _CONTEXTS: Final = ("flowlist", "flowview")
 _MOST_LISTED: Final = 1000
+_WIDTH: Final = 88
+"""What the half of a window shows of a line, in characters; neither mitmweb nor the console breaks lines."""
+_STEP_LINE: Final = re.compile(r"  (?:ok    |FAILED)  .{16}| {26}|  ")
 
 
 class _Gate(Protocol):
@@ -70,6 +75,16 @@ def _comment(allowed: Allowed) -> str:
         how = f", {allowed.alg}, certificate {allowed.certificate.thumbprint[:16]}…" if allowed.certificate else ""
         why = f"{who}{how}"
     return printable(f"allowed: {why}")
+
+
+def _wrapped(text: str) -> str:
+    """An account with lines of at most `_WIDTH`; what goes on in another line is indented as the line's own text is."""
+    lines = []
+    for line in text.splitlines():
+        step = _STEP_LINE.match(line)
+        indent = " " * (step.end() if step else 2)
+        lines += textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return "\n".join(lines) + "\n"
 
 
 class _ExplanationView(contentviews.Contentview):
@@ -108,6 +123,10 @@ class DecisionView:
 
     def load(self, _loader: Loader) -> None:
         contentviews.add(_ExplanationView(self))
+        if (page := getattr(self._master, "app", None)) is not None:  # only mitmweb has one
+            from .web_page import widen_comments  # noqa: PLC0415 - the console has no use for it
+
+            widen_comments(page)
         keymap: Any = getattr(self._master, "keymap", None)
         for key, bound, about in CONSOLE_KEYS if keymap is not None else ():  # only the console has one
             contexts = [context for context in _CONTEXTS if keymap.get(context, key) is None]
@@ -143,7 +162,7 @@ class DecisionView:
         if decision is None or not isinstance(shown, http.HTTPFlow) or (seen := self._seen.get(shown)) is None:
             return None
         decided = None if isinstance(decision, AwaitsBody) else decision
-        return render_text(explain(seen.snapshot, seen.facts, seen.time, shown.request.raw_content, decided))
+        return _wrapped(render_text(explain(seen.snapshot, seen.facts, seen.time, shown.request.raw_content, decided)))
 
     # Commands
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 import click
 
+from jwsgate.core.cors import requested_method
 from jwsgate.core.decision import Rejected, Snapshot
 from jwsgate.core.explain import MEANINGS, Explanation, explain, render_text, to_json
 from jwsgate.core.facts import RequestFacts
@@ -125,10 +126,13 @@ def _loaded(files: tuple[Path, list[Path]], now: float) -> Snapshot:
 
 
 def _recorded(path: Path, entry: int | None, files: tuple[Path, list[Path]], at: float | None) -> Explanation:
-    """One request of a recording, decided by a gate that has seen all before it; raises `Unfit`."""
+    """One request of a recording, decided by a gate that has seen all before it; raises `Unfit`.
+
+    A refused preflight is told only where no call was refused: it is the call that is asked about.
+    """
     from jwsgate.adapters.flow_files import Recording  # noqa: PLC0415 - mitmproxy is slow to import
 
-    snapshot = gate = first = None
+    snapshot = gate = first = preflight = None
     for recorded in Recording(path):
         request = recorded if at is None else replace(recorded, time=at)
         if snapshot is None or gate is None:
@@ -137,13 +141,15 @@ def _recorded(path: Path, entry: int | None, files: tuple[Path, list[Path]], at:
         decision = gate.decide(request)
         first = first or (request, decision)
         refused = isinstance(decision, Rejected) or decision.would_reject is not None
-        if (entry is None and refused) or request.place.endswith(f" {entry}"):
-            first = request, decision
+        if entry is None and refused and requested_method(request.facts) is not None:
+            preflight = preflight or (request, decision)
+        elif (entry is None and refused) or request.place.endswith(f" {entry}"):
+            first = preflight = request, decision
             break
     else:
         if first is None or entry is not None:
             raise Unfit(f"has no request {entry or 1}", "jwsgate check lists them with their numbers")
-    request, decision = first
+    request, decision = preflight or first
     click.echo(f"explain: {path}: {request.place}", err=True)
     # Without its body nothing is decided, which is no fault of the gate.
     decided = None if request.body is None else decision

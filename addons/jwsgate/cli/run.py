@@ -1,9 +1,10 @@
 """`jwsgate run`. Every option can also come from the environment, as JWSGATE_ and its name."""
 
+import ipaddress
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ _EXAMPLES: Final = {
     "jwsgate run --upstream http://127.0.0.1:9000 --portal portal.yaml --policy policy.yaml": "A sidecar.",
     "jwsgate run --demo --ui web": "The project's demo, with every request shown in mitmweb.",
     "jwsgate run … --listen 127.0.0.1:0 --report junit.xml -- pytest": "A gate around a test run.",
+    "jwsgate run --proxy … --listen 127.0.0.1:0 -- pytest": "The same for a client whose URLs are fixed.",
     "jwsgate run … --workers auto --admin 127.0.0.1:9090 --audit audit.jsonl": "In production.",
 }
 _EXIT_CODES: Final = {
@@ -76,9 +78,21 @@ class _MitmproxyOption(LinesParameter):
         return value
 
 
+class _Run(Manual):
+    """The command, which tells a COMMAND that is empty from none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ends_in_dashes = args[-1:] == ["--"]
+        rest = super().parse_args(ctx, args)
+        if ends_in_dashes and not ctx.params["command"]:
+            # Without its command the gate would run until it is killed, and a build with it.
+            raise click.UsageError("-- has no COMMAND after it; is a variable empty that was to name one?", ctx)
+        return rest
+
+
 @click.command(
     "run",
-    cls=Manual,
+    cls=_Run,
     examples=_EXAMPLES,
     exit_codes=_EXIT_CODES,
     epilog=_SIGNALS,
@@ -91,6 +105,13 @@ class _MitmproxyOption(LinesParameter):
     metavar="URL",
     callback=_check_upstream,
     help="The API behind the gate: http://HOST[:PORT] or https://HOST[:PORT].",
+)
+@click.option(
+    "--proxy",
+    envvar="JWSGATE_PROXY",
+    show_envvar=True,
+    is_flag=True,
+    help="Be an HTTP proxy, in place of --upstream, for whatever hosts are called; for clients whose URLs are fixed.",
 )
 @click.option(
     "--listen",
@@ -165,6 +186,7 @@ class _MitmproxyOption(LinesParameter):
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENTS]...]")
 def run_command(
     upstream: str | None,
+    proxy: bool,
     listen: tuple[str, int],
     portal: str | None,
     policies: tuple[str, ...],
@@ -189,8 +211,15 @@ def run_command(
     """Run the gate in front of an upstream.
 
     With a COMMAND, such as the tests of a client: the gate starts, the command runs with JWSGATE_URL set to the URL of
-    the gate, and the gate ends with it. Its log then goes to stderr. Port 0 in --listen is a free one.
+    the gate, or with --proxy HTTP_PROXY and HTTPS_PROXY, and the gate ends with it. Its log then goes to stderr. Port 0
+    in --listen is a free one.
     """
+    if proxy:
+        _check_proxy(
+            {"--upstream": upstream, "--tls-cert": tls_cert, "--tls-only": tls_only, "--demo": demo}, listen[0]
+        )
+        if workers > 1:
+            raise click.UsageError("--workers is for production; --proxy runs a single process.")
     _check_command(command, ui, workers > 1 and bool(reports or expect or (fail_on or "none") != "none" or command))
     if workers > 1 and not has_supervisor():
         if demo or ui != "none":
@@ -223,6 +252,7 @@ def run_command(
         expect=expect or "",
         fail_on=fail_on or ("reject" if command else "none"),
         command=command,
+        proxy=proxy,
     )
     if demo:
         from jwsgate.demo import demo_settings  # noqa: PLC0415 - it imports the launcher
@@ -231,8 +261,20 @@ def run_command(
             settings = demo_settings(settings)
         except OSError as error:
             raise click.ClickException(f"the demo cannot start: {error}") from None
-    _require(settings.upstream, settings.portal, settings.policies)
+    _require(settings.upstream or proxy, settings.portal, settings.policies)
     sys.exit(run(settings))
+
+
+def _check_proxy(others: Mapping[str, object], host: str) -> None:
+    for name, value in others.items():
+        if value:
+            raise click.UsageError(f"{name} is for a gate in front of one upstream; leave it out with --proxy.")
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise click.UsageError("--proxy would call any host for whoever reaches it; listen on 127.0.0.1 or [::1].")
 
 
 def _check_command(command: Sequence[str], ui: str, needs_one_process: bool) -> None:
@@ -249,6 +291,6 @@ def _check_command(command: Sequence[str], ui: str, needs_one_process: bool) -> 
         raise click.UsageError(message)
 
 
-def _require(upstream: str | None, portal: str | None, policies: Sequence[str]) -> None:
+def _require(upstream: object, portal: str | None, policies: Sequence[str]) -> None:
     demo = "; ./run_proxy.sh without arguments runs the demo"
     require({"--upstream": upstream, "--portal": portal, "--policy": any(policies)}, demo)

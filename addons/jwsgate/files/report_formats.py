@@ -56,6 +56,7 @@ def _json(report: Report) -> str:
     requests = [
         {
             "place": case.request.place,
+            "transaction_id": case.request.transaction_id or None,
             "time": _time(case.request.time),
             "method": case.request.method,
             "path": case.request.path,
@@ -99,9 +100,9 @@ def _suite(root: ElementTree.Element, name: str, cases: int, failures: int) -> E
     return ElementTree.SubElement(root, "testsuite", {"name": name, **counted})
 
 
-def _failed(parent: ElementTree.Element, kind: str, message: str) -> None:
+def _failed(parent: ElementTree.Element, kind: str, message: str, more: str = "") -> None:
     failure = ElementTree.SubElement(parent, "failure", {"type": kind, "message": printable(message)})
-    failure.text = printable(message)
+    failure.text = printable(message) + (f"\n{more}" if more else "")
 
 
 def _junit(report: Report) -> str:
@@ -118,8 +119,13 @@ def _junit(report: Report) -> str:
             "testcase",
             {"classname": printable(request.application or request.route or "jwsgate"), "name": name, "time": "0"},
         )
+        if request.transaction_id:
+            # Not in the name, by which CI servers know a test again.
+            made_of = ElementTree.SubElement(made, "properties")
+            ElementTree.SubElement(made_of, "property", {"name": "transaction", "value": request.transaction_id})
         if case.failure:
-            _failed(made, request.reason or "decision-unexpected", case.failure)
+            more = request.explained() if request.explained is not None else ""
+            _failed(made, request.reason or "decision-unexpected", case.failure, more)
         elif request.reason is not None:
             ElementTree.SubElement(made, "system-out").text = request.told
     expected = report.expectations

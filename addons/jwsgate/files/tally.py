@@ -1,8 +1,8 @@
 """Decisions of a test run or a recording, held against what is expected of them."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from jwsgate.core.reasons import Reason
@@ -19,6 +19,8 @@ FAIL_ON: Final[tuple[FailOn, ...]] = ("none", "reject", "would-reject")
 """Which decisions are findings where no expectation says otherwise; each one those before it too."""
 _MAX_KEPT: Final = 100_000
 """How many requests a report lists; of further ones only the number is kept, and whether they were findings."""
+_MAX_EXPLAINED: Final = 200
+"""How many of its findings a report explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class DecidedRequest:
     """One decision; `method` and `path` are free of anything that looks like a JWS, `path` without the query."""
 
     place: str
-    """Where to look for it, such as `flows.mitm: flow 17`."""
+    """Where to look for it, such as `flows.mitm: flow 17`; the same in each run."""
     file: str
     """The file that annotations of it point to."""
     time: float
@@ -39,6 +41,10 @@ class DecidedRequest:
     route: str | None = None
     client_id: str | None = None
     application: str | None = None
+    transaction_id: str = ""
+    """What the gate's log calls it; another one in each run."""
+    explained: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Gives the mistake and what to do, in lines; asked only for what a report tells."""
 
     @property
     def decision(self) -> Literal["allowed", "rejected", "would_reject"]:
@@ -112,6 +118,7 @@ class Tally:
         self._others: list[str] = []
         self._counts = Counter[str]()
         self._unlisted_failures = 0
+        self._explained = 0
 
     def _failure(self, request: DecidedRequest, path: str) -> str:
         about = [
@@ -139,11 +146,16 @@ class Tally:
             self._counts["unlisted"] += 1
             self._unlisted_failures += bool(failure)
             return
+        if request.explained is not None:
+            self._explained += bool(failure)
+            if not failure or self._explained > _MAX_EXPLAINED:
+                request = replace(request, explained=None)  # it keeps the request and its body
         self._cases.append(Case(request, failure))
         if failure:
             rule = "decision-unexpected" if request.reason is None else request.reason.value
             about = f" ({request.application})" if request.application else ""
-            message = printable(f"{request.place}: {request.title}{about}: {failure}")
+            logged = f", transaction {request.transaction_id}" if request.transaction_id else ""
+            message = printable(f"{request.place}{logged}: {request.title}{about}: {failure}")
             self._findings.append(Annotation(rule, "error", request.file, 0, 0, message))
 
     def fail(self, rule: str, file: str, message: str) -> None:
