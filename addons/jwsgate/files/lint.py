@@ -19,7 +19,7 @@ from .loading import read_all, read_policy
 from .policy_applications import narrowing_of
 from .policy_shapes import ApplicationShape, DemandsShape, RouteShape
 from .portal_builder import Origin
-from .portal_file import PortalReading
+from .portal_file import PortalReading, cut_short
 from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
 from .shapes import check_shape, sound_items
 
@@ -225,12 +225,17 @@ def _name_of(reading: PortalReading | None, problem: Problem) -> str:
         return ""
     # Of a problem only the path's text is left; what was found in the portal has the location too.
     for kind in (tuple, KeyLocation):
-        for location, message, _ in [
-            *reading.builder.findings.get(problem.file, []), *reading.builder.cut.get(problem.file, []),
-        ]:  # fmt: skip
+        for location, message, _ in reading.builder.findings.get(problem.file, []):
             if path_text(kind(location)) == problem.path and message == problem.message:
                 return _name_at(document.data, location)
     return ""
+
+
+def _last_title(reading: PortalReading | None, file: str) -> str:
+    """The title of the application that a file ends with."""
+    ends = () if reading is None else reading.portal.ends
+    numbers = [end.number for end in ends if end.file == file and end.number >= 0]
+    return reading.portal.applications[numbers[0]].title if reading is not None and numbers else ""
 
 
 def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]:
@@ -280,8 +285,8 @@ def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -
         LintFinding(RULES[_rule_of(problem, problem.file in names)], problem, _name_of(reading, problem))
         for problem in sorted(set(problems))
     ]
-    for problem in () if reading is None else reading.doubts:
-        found.append(LintFinding(RULES["portal-cut-short"], problem, _name_of(reading, problem)))
+    for problem in () if reading is None else cut_short(reading.portal):
+        found.append(LintFinding(RULES["portal-cut-short"], problem, _last_title(reading, problem.file)))
     if reading is not None and len(reading.builder.origins) == len(reading.portal.applications):
         linter = _PortalLint(reading, now, days)
         linter.run()

@@ -96,9 +96,9 @@ def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple
     return policies
 
 
-def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *, wary: bool = False) -> Snapshot:
+def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float) -> Snapshot:
     """Load a portal, which is a file or a folder of files, and policies, at the time `now` (Unix seconds; certificate
-    chains depend on it). To be `wary` takes it for a problem when an export looks as if its end were missing.
+    chains depend on it).
 
     Raises:
         ProblemsFound: with every problem of every file.
@@ -115,7 +115,7 @@ def load_snapshot(portal_path: Path, policy_paths: Sequence[Path], now: float, *
         for source in sources:
             digest.update(source.octets)
         keep_chains = any(asks_for_ca(policy) for _, policy in policies)
-        portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains, wary=wary)
+        portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains)
         problems += found
     del sources
 

@@ -6,14 +6,15 @@ Client secrets, hashed or not, are never read into anything.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from jwsgate.core.certificates import CertificateError, check_certificate
+from jwsgate.core.cut_short import DECIDING, LIMITS
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
-from jwsgate.core.portal import Portal
+from jwsgate.core.portal import FileEnd, Portal
 
 from .portal_shapes import ApplicationShape, CredentialShape, is_empty
 from .problems import Finding, Location, Unfit, path_text
@@ -27,8 +28,6 @@ type ReadReference = Callable[[str, str], str]
 
 _HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
 _ANY_TIME: Final = (None, None)
-_LIMITS: Final = ("state", "is_suspended")
-"""Keys without which an application may do more."""
 _OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
 """Keys by which a file is told to be one application that does not say its type."""
 
@@ -59,6 +58,12 @@ def _last_segment(url: object) -> str:
     return url.rstrip("/").rpartition("/")[2] if isinstance(url, str) else ""
 
 
+def _status(shape: ApplicationShape) -> str:
+    if not shape.is_suspended:
+        return shape.state
+    return "suspended" if shape.state == "enabled" else f"{shape.state}, suspended"
+
+
 def _is_credential(item: object) -> bool:
     if not isinstance(item, dict) or "type" in item:
         return isinstance(item, dict) and item["type"] == "credential"
@@ -71,8 +76,6 @@ class PortalBuilder:
     def __init__(self, read_reference: ReadReference, *, keep_chains: bool = False, thorough: bool = False) -> None:
         self.findings: dict[str, list[Finding]] = {}
         """What is wrong, by file; when thorough, for otherwise the first thing wrong raises `Irregular`."""
-        self.cut: dict[str, list[Finding]] = {}
-        """What looks as if the end of a file were missing; of interest when nothing else is wrong with it."""
         self.origins: list[Origin] = []
         """One for each application, when thorough."""
         self.orphans: list[tuple[str, Location, str]] = []
@@ -90,6 +93,7 @@ class PortalBuilder:
         self._by_url: dict[int, str] = {}
         self._apart: list[tuple[str, Location, CredentialShape]] = []
         self._pages: list[tuple[str, int, int]] = []
+        self._ends: list[FileEnd] = []
 
     def _find(self, location: Location, message: str, remedy: str, file: str | None = None) -> None:
         if not self._thorough:
@@ -114,14 +118,15 @@ class PortalBuilder:
 
     # Files
 
-    def add(self, file: str, units: Iterable[Unit], *, may_be_cut: bool = False) -> None:
-        """Take in one file. `may_be_cut`: its syntax would not tell that the end is missing."""
+    def add(self, file: str, units: Iterable[Unit], end: FileEnd | None = None) -> None:
+        """Take in one file; `end` is its end if the syntax would not tell that more should follow."""
         self._file = file
         rest: dict[str, Any] = {}
         count = 0
         said: Counter[str] = Counter()
-        last: dict[str, Any] = {}
+        last: dict[str, Any] | None = None
         for location, value in units:
+            last = None
             top = location[0] if location else None
             if value == [] and top is None:
                 rest[""] = value
@@ -137,17 +142,27 @@ class PortalBuilder:
                 rest.setdefault(str(top) if len(location) == 2 else "", [])
                 count += 1
                 if self._item(value, location):
-                    said.update(key for key in _LIMITS if key in value)
+                    said.update(key for key in LIMITS if key in value)
                     said[""] += 1
                     last = value
+        number = len(self._records)
         self._rest(rest, count)
-        if not may_be_cut or said[""] < 2:
+        if end is None:
             return
-        for key in _LIMITS:
-            if said[key] == said[""] - 1 and key not in last:
-                location = (*location[:-1], count - 1)
-                message = f"has no {key}, which all others have: the file may have been cut short"
-                self.cut.setdefault(file, []).append((location, message, f"complete the file, or write {key}: here"))
+        if len(self._records) > number:
+            last, location = rest, ()
+        if last is not None:
+            others = said[""] - 1
+            lacking = [key for key in LIMITS if 0 < others == said[key] and key not in last]
+            end = replace(
+                end,
+                path=path_text(location),
+                number=len(self._records) - 1,
+                # What stands last in a line without an end may be half of it.
+                said=DECIDING.intersection(list(last)[: None if end.is_closed else -1]),
+                lacking=frozenset(lacking),
+            )
+        self._ends.append(end)
 
     def _rest(self, rest: dict[str, Any], count: int) -> None:
         """What a file has at its top besides applications; or the one application that it is."""
@@ -206,7 +221,7 @@ class PortalBuilder:
             pack(
                 shape.name or shape.title or "",
                 shape.title or shape.name or "",
-                shape.state == "enabled" and not shape.is_suspended,
+                _status(shape),
                 [registration for _, registration in registrations],
                 shape.application_jws_algorithms,
                 _last_segment(shape.catalog_url),
@@ -366,9 +381,13 @@ class PortalBuilder:
         """All of it, once every file is in; of use only when nothing was found wrong."""
         self._join()
         self._check_pages()
+        nameless = len(self._by_url)
         if self._organizations:
             for number, url in self._by_url.items():
                 if name := self._organizations.get(_plain_path(url)):
                     self._records[number] = with_organization(self._records[number], name)
+                    nameless -= 1
+        known = len(self._organizations)
+        ends = [replace(end, nameless=nameless, organizations=known) for end in self._ends]
         applications = PackedApplications(self._records, self._client_ids, keep_chains=self._keep_chains)
-        return Portal(applications, self._index, may_be_cut=bool(self.cut))
+        return Portal(applications, self._index, tuple(ends))
