@@ -20,7 +20,7 @@ from .policy_applications import narrowing_of
 from .policy_shapes import ApplicationShape, DemandsShape, RouteShape
 from .portal_builder import Origin
 from .portal_file import PortalReading, cut_short
-from .problems import Finding, KeyLocation, Location, Problem, ProblemsFound, path_text
+from .problems import Finding, Location, Problem, ProblemsFound, path_text
 from .shapes import check_shape, sound_items
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
@@ -219,16 +219,16 @@ class _PortalLint:
                 yield LintFinding(rule, problem, names[problem.path])
 
 
-def _name_of(reading: PortalReading | None, problem: Problem) -> str:
-    document = None if reading is None else reading.documents.get(problem.file)
-    if reading is None or document is None:
-        return ""
+def _names_of(reading: PortalReading | None) -> dict[tuple[str, str, str], str]:
+    """The names of the applications with problems, by the file, path and message of each."""
+    names: dict[tuple[str, str, str], str] = {}
+    if reading is None:
+        return names
     # Of a problem only the path's text is left; what was found in the portal has the location too.
-    for kind in (tuple, KeyLocation):
-        for location, message, _ in reading.builder.findings.get(problem.file, []):
-            if path_text(kind(location)) == problem.path and message == problem.message:
-                return _name_at(document.data, location)
-    return ""
+    for file, document in reading.documents.items():
+        for location, message, _ in reading.builder.findings.get(file, []):
+            names.setdefault((file, path_text(location), message), _name_at(document.data, location))
+    return names
 
 
 def _last_title(reading: PortalReading | None, file: str) -> str:
@@ -280,9 +280,14 @@ def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]
 def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:
     """Every finding, at the time `now` (Unix seconds); `days` is how long before its end a certificate is told of."""
     reading, _, problems = read_all(portal, policies, now)
-    names = {str(path) for path in policies}
+    files = {str(path) for path in policies}
+    names = _names_of(reading)
     found = [
-        LintFinding(RULES[_rule_of(problem, problem.file in names)], problem, _name_of(reading, problem))
+        LintFinding(
+            RULES[_rule_of(problem, problem.file in files)],
+            problem,
+            names.get((problem.file, problem.path, problem.message), ""),
+        )
         for problem in sorted(set(problems))
     ]
     for problem in () if reading is None else cut_short(reading.portal):
