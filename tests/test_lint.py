@@ -146,6 +146,55 @@ def test_rules_of_files(tmp_path: Path, text: str | None, rule: str) -> None:
     assert [finding.rule.name for finding in found(path) if finding.rule.level == "error"] == [rule]
 
 
+@pytest.mark.parametrize("key", ["clientid", "client-id", "cliend_id"])
+def test_misspelt_client_id(tmp_path: Path, key: str) -> None:
+    """Other keys of applications and credentials are the portal's; one that is nearly right is told of."""
+    (missing,) = found(write(tmp_path, app("a", client_id=None) | {key: "x"}))
+    assert (missing.rule.name, missing.problem.remedy) == ("client-id-missing", f"write client_id in place of {key}")
+    (missing,) = found(write(tmp_path, app("a", credentials=[{key: "x"}])))
+    assert (missing.rule.name, missing.problem.remedy) == ("client-id", f"write client_id in place of {key}")
+
+
+@pytest.mark.parametrize(
+    ("item", "rule"),
+    [
+        ({"entry": OTHER, "not_afer": "2090-01-01"}, "portal-shape"),
+        ({"entry": OTHER, "not_after": "soon"}, "portal-shape"),
+        ({"entry": "cert23456"}, "certificate-unusable"),
+        ({"file": "gone.pem"}, "certificate-unusable"),
+    ],
+)
+def test_what_is_wrong_around_a_certificate(tmp_path: Path, item: dict[str, str], rule: str) -> None:
+    """A certificate is unusable for what it is itself."""
+    (finding,) = found(write(tmp_path, app("a", application_public_certificates=[item])))
+    assert finding.rule.name == rule
+
+
+APART = {"type": "credential", "client_id": "x", "app_url": "/apps/b"}
+
+
+@pytest.mark.parametrize("fault", [{"state": "on"}, {"application_public_certificate_entry": "x"}, {"credentials": 5}])
+def test_credentials_of_a_broken_application_are_used(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """To remove them would be wrong."""
+    rules = [finding.rule.name for finding in found(write(tmp_path, app("b", url="/apps/b", **fault), APART))]
+    assert len(rules) == 1
+    assert rules != ["credential-unused"]
+
+
+@pytest.mark.parametrize("text", ["results: [", "total_results: 9\nresults: []\n", "results: [&x {}]\n", None])
+def test_no_credential_is_unused_while_something_is_not_read(tmp_path: Path, text: str | None) -> None:
+    """Its application may be there."""
+    write(tmp_path, APART)
+    apps = tmp_path / "apps.yaml"
+    if text is None:
+        apps.symlink_to(tmp_path / "gone")
+    else:
+        apps.write_text(text)
+    assert "credential-unused" not in {finding.rule.name for finding in found(tmp_path)}
+    apps.unlink()
+    assert {"credential-unused"} == {finding.rule.name for finding in found(tmp_path)}
+
+
 @pytest.mark.parametrize("text", ["results:\n  - name: a", "results:\n  - {state: enabled}\n  - name: b\n"])
 def test_an_export_that_may_be_cut_short(tmp_path: Path, text: str) -> None:
     """A warning, for it may as well be whole."""

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ from .policy_shapes import ApplicationShape, DemandsShape, RouteShape
 from .portal_builder import Origin
 from .portal_file import PortalReading, cut_short
 from .problems import Finding, Location, Problem, ProblemsFound, path_text
-from .shapes import check_shape, sound_items
+from .shapes import check_shape, misspelt, sound_items
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
 _DAY: Final = 86400
+_CERTIFICATE: Final = re.compile(r"application_public_certificate(?:_|s\[\d+\]\.)(?:entry|file)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _rule_of(problem: Problem, is_policy: bool) -> str:
         return "policy"
     if problem.path == "total_results":
         return "portal-incomplete"
-    if "application_public_certificate" in problem.path:
+    if _CERTIFICATE.search(problem.path):
         return "certificate-unusable"
     return "client-id" if problem.path.endswith("client_id") else "portal-shape"
 
@@ -138,7 +140,7 @@ class _PortalLint:
             (file, tuple(location[:length]))
             for file, findings in builder.findings.items()
             for location, _, _ in findings
-            for length in range(len(location))
+            for length in range(len(location) + 1)
         }
         for application, origin in zip(self._reading.portal.applications, builder.origins, strict=True):
             # Of an application that is broken, what follows from it is not worth telling.
@@ -146,14 +148,17 @@ class _PortalLint:
                 self._application(application, origin)
             for place, registration in origin.registrations:
                 self._certificate(application, origin.file, place, registration)
-        for file, location, client_id in builder.orphans:
+        for file, location, client_id in () if self._reading.is_partial else builder.orphans:
             message = f"is the credential {client_id} of no application in this export"
             self._tell(file, "credential-unused", location, message, "export its application too, or remove it")
 
     def _application(self, application: Application, origin: Origin) -> None:
         if not application.client_ids:
             message = "has no client ID, so that nobody can call with it"
-            self._tell(origin.file, "client-id-missing", origin.location, message, "add a credential, or export it too")
+            remedy = "add a credential, or export it too"
+            if close := misspelt("client_id", self._data(origin)):
+                remedy = f"write client_id in place of {close}"
+            self._tell(origin.file, "client-id-missing", origin.location, message, remedy)
         pairs = [*zip(application.certificates, origin.registrations, strict=True)]
         if not pairs:
             self._without_certificate(origin)
@@ -176,11 +181,16 @@ class _PortalLint:
             remedy = "register one that is valid now as well"
             self._tell(origin.file, "certificate-not-yet-valid", pairs[0][1][0], message, remedy)
 
-    def _without_certificate(self, origin: Origin) -> None:
-        # What the portal's text area was left as: nobody has been there, or somebody emptied it.
+    def _data(self, origin: Origin) -> Any:
+        """The application as its file has it."""
         value: Any = self._reading.documents[origin.file].data
         for step in origin.location:
             value = value[step]
+        return value
+
+    def _without_certificate(self, origin: Origin) -> None:
+        # What the portal's text area was left as: nobody has been there, or somebody emptied it.
+        value = self._data(origin)
         entry = "application_public_certificate_entry"
         location, message = origin.location, "has no certificate registered: its requests are refused"
         if value.get(entry) is not None:

@@ -150,7 +150,8 @@ def read_portal(path: Path, instead: Mapping[str, bytes] | None = None) -> Porta
     if instead:
         sources = [Source(source.file, instead.get(source.file, source.octets)) for source in sources]
     reading = read_thoroughly(sources, _reader(path, References()), keep_chains=True)
-    return replace(reading, problems=sorted({*problems, *reading.problems}))
+    found = sorted({*problems, *reading.problems})
+    return replace(reading, problems=found, is_partial=reading.is_partial or bool(problems))
 
 
 def read_all(

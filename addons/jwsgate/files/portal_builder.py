@@ -5,7 +5,7 @@ Client secrets, hashed or not, are never read into anything.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from jwsgate.core.cut_short import DECIDING, LIMITS
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
 from jwsgate.core.portal import FileEnd, Portal
 
-from .portal_shapes import ApplicationShape, CredentialShape, is_empty
+from .portal_shapes import ApplicationShape, CredentialShape, Kept, check_application, is_empty
 from .problems import Finding, Location, Unfit, path_text
 from .shapes import check_shape
 from .streams import Irregular, Unit
@@ -70,6 +70,11 @@ def _is_credential(item: object) -> bool:
     return "app_url" in item or (isinstance(url := item.get("url"), str) and "/credentials/" in url)
 
 
+def _numbered[T](key: str, items: Sequence[T], kept: Kept) -> Iterable[tuple[int, T]]:
+    """The items of a list with their numbers in the file."""
+    return zip(kept[key], items, strict=True) if key in kept else enumerate(items)
+
+
 class PortalBuilder:
     """Takes in one file after the other. Quick and without a word of explanation, unless `thorough`."""
 
@@ -80,6 +85,8 @@ class PortalBuilder:
         """One for each application, when thorough."""
         self.orphans: list[tuple[str, Location, str]] = []
         """Credentials whose application is in none of the files: file, location, client ID."""
+        self.lacks_pages = False
+        """Whether a file says that there are more applications."""
         self._read_reference = read_reference
         self._keep_chains = keep_chains
         self._thorough = thorough
@@ -206,17 +213,17 @@ class PortalBuilder:
     # Applications
 
     def _application(self, value: Any, location: Location) -> None:
-        shape = self._shape(ApplicationShape, value, location)
+        shape, kept = self._application_shape(value, location)
         if shape is None:
             return
         number = len(self._records)
-        found = self._found_client_ids(shape, location)
+        found = self._found_client_ids(shape, location, kept)
         client_ids: list[str] = []
         for place, client_id in found:
             self._claim(place, client_id, number)
             if client_id not in client_ids:
                 client_ids.append(client_id)
-        registrations = self._registrations(shape, location)
+        registrations = self._registrations(shape, location, kept)
         self._records.append(
             pack(
                 shape.name or shape.title or "",
@@ -233,7 +240,15 @@ class PortalBuilder:
         if self._thorough:
             self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
 
-    def _found_client_ids(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, str]]:
+    def _application_shape(self, value: Any, location: Location) -> tuple[ApplicationShape | None, Kept]:
+        """An application; of one with problems all that is sound, for there may be more to tell of."""
+        if not self._thorough:
+            return self._shape(ApplicationShape, value, location), {}
+        shape, kept, findings = check_application(value)
+        self._find_all(location, findings)
+        return shape, kept
+
+    def _found_client_ids(self, shape: ApplicationShape, location: Location, kept: Kept) -> list[tuple[Location, str]]:
         """Every client ID that an application itself shows, with its place."""
         own, credentials = shape.client_id, shape.credentials or ()
         if not self._thorough and shape.app_credentials is None:
@@ -244,7 +259,7 @@ class PortalBuilder:
         found = [((*location, "client_id"), own)] if own else []
         found += [
             ((*location, "credentials", index, "client_id"), credential.client_id)
-            for index, credential in enumerate(credentials)
+            for index, credential in _numbered("credentials", credentials, kept)
         ]
         for index, item in enumerate(shape.app_credentials if isinstance(shape.app_credentials, list) else ()):
             place: Location = (*location, "app_credentials", index)
@@ -282,7 +297,9 @@ class PortalBuilder:
 
     # Certificates
 
-    def _registrations(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, Registration]]:
+    def _registrations(
+        self, shape: ApplicationShape, location: Location, kept: Kept
+    ) -> list[tuple[Location, Registration]]:
         entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
         place: Location = (*location, "application_public_certificate_entry")
         if file is None and shape.application_public_certificates is None and shape.window == _ANY_TIME:
@@ -297,15 +314,16 @@ class PortalBuilder:
         found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
         if window != _ANY_TIME:
             found = [(place, one and Registration(one.ders, *window)) for place, one in found]
-        for index, further in enumerate(shape.application_public_certificates or ()):
-            place = (*location, "application_public_certificates", index)
+        key = "application_public_certificates"
+        for index, further in _numbered(key, shape.application_public_certificates or (), kept):
+            place = (*location, key, index)
             if further.entry is not None and not further.entry.strip():
                 self._find((*place, "entry"), "is blank", "put the certificate there")
-            for key, ders in (
+            for name, ders in (
                 ("entry", self._from_entry(further.entry, (*place, "entry"))),
                 ("file", self._from_file(further.file, (*place, "file"))),
             ):
-                found.append(((*place, key), ders and Registration(ders.ders, *further.window)))
+                found.append(((*place, name), ders and Registration(ders.ders, *further.window)))
         unique: dict[bytes, tuple[Location, Registration]] = {}
         for place, registration in found:
             if registration is not None:
@@ -372,6 +390,7 @@ class PortalBuilder:
             present[total] += count
         for file, total, count in short:
             if present[total] < total:
+                self.lacks_pages = True
                 message = f"is {total}, but only {count} follow: pages are missing, or the file was cut short"
                 self._find(("total_results",), message, "export all pages, into one file or beside this one", file)
 

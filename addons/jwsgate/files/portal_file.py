@@ -40,6 +40,8 @@ class PortalReading:
     portal: Portal
     documents: dict[str, Document]
     problems: list[Problem]
+    is_partial: bool
+    """Whether some of it was not read or not exported, so that what seems to be nowhere may be there."""
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
@@ -91,21 +93,24 @@ def read_thoroughly(
     builder = PortalBuilder(read_reference, keep_chains=keep_chains, thorough=True)
     documents: dict[str, Document] = {}
     problems: list[Problem] = []
+    is_partial = False
     for source in sources:
         try:
             document = read_document(source.file, source.octets)
         except ProblemsFound as error:
             problems += error.problems
+            is_partial = True
             continue
         documents[source.file] = document
         builder.add(source.file, units_of(document), _end_of(source))
     portal = builder.portal()
+    is_partial = is_partial or builder.lacks_pages or any(document.problems for document in documents.values())
     for file, document in documents.items():
         found = builder.findings.get(file, [])
         found += _findings_of_document(document, found)
         own = [*document.problems, *document.problem_list(found)]
         problems += own
-    return PortalReading(builder, portal, documents, problems)
+    return PortalReading(builder, portal, documents, problems, is_partial)
 
 
 @contextlib.contextmanager
