@@ -1,18 +1,22 @@
 #!/usr/bin/env python
 """What taking up a changed portal export costs the requests that are served meanwhile.
 
-    .venv/bin/python bench/reload.py [--sizes 10000,100000] [--rate 100] [--form yaml]
+    .venv/bin/python bench/reload.py [--sizes 10000,100000] [--rate 300] [--clients 1000] [--quiet 20] [--check]
 
 A real gate in front of an upstream, under a steady load: requests start at fixed times, whether or not the ones before
 are answered, and each latency counts from when its request was due. First comes a quiet stretch, then the export is
 replaced by one in which an application is different, and the load goes on until the gate says that it has taken it up,
-and two seconds more. Both stretches are of one run; the difference of their 99th percentiles is the cost.
+and some seconds more. Both stretches are of one run; the difference of their 99th percentiles is the cost. Many client
+applications call by turns, so that after the change nothing is remembered of any of them. Memory is that of the gate
+and of the process that reads for it, together. With --check, a limit that is missed is told, and the exit code is 1.
 """
 
 import argparse
 import asyncio
 import base64
+import contextlib
 import datetime
+import functools
 import json
 import re
 import socket
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,15 +36,20 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 from portal import write
 
-CLIENT_ID = "bench-client"
+MOST_RISE_MS = 50
+"""Of the 99th percentile, by the reload."""
+SECONDS_AFTER = 5
+"""How long the load goes on after the reload."""
 
 
 @dataclass
 class Client:
     """One client application."""
 
+    name: str
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
+    @functools.cached_property
     def certificate(self) -> str:
         """Its certificate."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
@@ -54,7 +64,7 @@ class Client:
         text = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
         r, s = decode_dss_signature(self.key.sign(text, ec.ECDSA(hashes.SHA256())))
         signature = base64.urlsafe_b64encode(r.to_bytes(32) + s.to_bytes(32)).rstrip(b"=")
-        head = f"GET /{number} HTTP/1.1\r\nHost: bench\r\nX-IBM-Client-Id: {CLIENT_ID}\r\njwt: "
+        head = f"GET /{number} HTTP/1.1\r\nHost: bench\r\nX-IBM-Client-Id: {self.name}\r\njwt: "
         return head.encode() + text + b"." + signature + b"\r\n\r\n"
 
 
@@ -70,10 +80,10 @@ async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 class Load:
     """Requests at fixed times over kept connections; seconds from when each was due to its answer."""
 
-    def __init__(self, client: Client, port: int, rate: float) -> None:
+    def __init__(self, clients: list[Client], port: int, rate: float) -> None:
         self.latencies: list[tuple[float, float]] = []
         self.failures = 0
-        self._client = client
+        self._clients = clients
         self._port = port
         self._rate = rate
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -82,7 +92,7 @@ class Load:
         """One request."""
         try:
             pair = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
-            pair[1].write(self._client.request(number))
+            pair[1].write(self._clients[number % len(self._clients)].request(number))
             head = await pair[0].readuntil(b"\r\n\r\n")
             body = await pair[0].readexactly(int(re.search(rb"(?i)content-length: *(\d+)", head)[1]))  # type: ignore[index]
             self._idle.append(pair)
@@ -105,6 +115,10 @@ class Load:
             number += 1
         await asyncio.gather(*tasks)
 
+    def count(self, start: float, end: float) -> int:
+        """How many requests were due in a stretch."""
+        return sum(start <= due < end for due, _ in self.latencies)
+
     def percentile(self, start: float, end: float, of: float) -> float:
         """Milliseconds within which so many percent of the requests due in a stretch were answered."""
         found = sorted(latency for due, latency in self.latencies if start <= due < end)
@@ -112,8 +126,28 @@ class Load:
 
 
 def resident(pid: int) -> float:
-    """MiB of a process."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024  # type: ignore[index]
+    """MiB of a process and those that it started."""
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    total = 0.0
+    for one in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            if found := re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{one}/status").read_text()):
+                total += int(found[1]) / 1024
+    return total
+
+
+class Memory:
+    """The most memory that a process and those it started had at one time."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0.0
+        self._pid = pid
+
+    async def watch(self) -> None:
+        """Look again and again."""
+        while True:
+            self.peak = max(self.peak, resident(self._pid))
+            await asyncio.sleep(0.05)
 
 
 async def wait_for(log: Path, text: str, seconds: float = 150) -> None:
@@ -125,28 +159,27 @@ async def wait_for(log: Path, text: str, seconds: float = 150) -> None:
         await asyncio.sleep(0.05)
 
 
-def with_client(path: Path, client: Client, title: str, target: Path) -> None:
-    """The export with the bench's own application added; `title` makes it another one."""
-    entry = client.certificate()
+def with_clients(path: Path, clients: list[Client], title: str, target: Path) -> None:
+    """The export with the bench's own applications added; `title` makes one of them another one."""
     with path.open() as old, target.open("w") as new:
         for line in old:
             if line.startswith("total_results:"):
-                line = f"total_results: {int(line.split()[1]) + 1}\n"  # noqa: PLW2901
+                line = f"total_results: {int(line.split()[1]) + len(clients)}\n"  # noqa: PLW2901
             new.write(line)
-        pem = "".join(f"      {one}\n" for one in entry.splitlines())
-        new.write(
-            f"  - type: app\n    name: bench\n    title: {title}\n    state: enabled\n    client_id: {CLIENT_ID}\n"
-        )
-        new.write(f"    application_public_certificate_entry: |\n{pem}")
+        for client in clients:
+            pem = "".join(f"      {one}\n" for one in client.certificate.splitlines())
+            called = title if client is clients[0] else client.name
+            new.write(f"  - type: app\n    name: {client.name}\n    title: {called}\n    state: enabled\n")
+            new.write(f"    client_id: {client.name}\n    application_public_certificate_entry: |\n{pem}")
 
 
-async def bench(folder: Path, size: int, rate: float, quiet: float) -> None:
-    """One size."""
-    client = Client()
+async def bench(folder: Path, size: int, options: argparse.Namespace) -> list[str]:
+    """One size; the limits that were missed."""
+    clients = [Client(f"bench-{number}") for number in range(options.clients)]
     source, _ = write(folder, size)
     portal, changed = folder / "portal.yaml", folder / "changed"
-    with_client(source, client, "before", portal)
-    with_client(source, client, "after", changed)
+    with_clients(source, clients, "before", portal)
+    with_clients(source, clients, "after", changed)
     (folder / "policy.yaml").write_text("routes: [{path: /**}]\n")
     server = await asyncio.start_server(upstream, "127.0.0.1", 0)
     with socket.socket() as probe:
@@ -166,48 +199,68 @@ async def bench(folder: Path, size: int, rate: float, quiet: float) -> None:
         )
     try:
         await wait_for(log, "listening on")
-        load = Load(client, port, rate)
+        load = Load(clients, port, options.rate)
         stop = asyncio.Event()
         running = asyncio.create_task(load.run(stop))
         await asyncio.sleep(2)
         before = resident(gate.pid)
         start = time.perf_counter()
-        await asyncio.sleep(quiet)
+        await asyncio.sleep(options.quiet)
+        memory = Memory(gate.pid)
+        watching = asyncio.create_task(memory.watch())
         change = time.perf_counter()
         await asyncio.to_thread(changed.replace, portal)
         await wait_for(log, "reloaded, revision")
         taken_up = time.perf_counter()
         await wait_for(log, "1 changed (after)")
-        await asyncio.sleep(2)
+        await asyncio.sleep(SECONDS_AFTER)
         end = time.perf_counter()
         stop.set()
         await running
+        watching.cancel()
         calm, busy = (load.percentile(*stretch, 99) for stretch in ((start, change), (change, end)))
         middle = statistics.median(latency for due, latency in load.latencies if start <= due < change) * 1000
         worst = load.percentile(change, end, 100)
         print(
-            f"{size:>12,}{len(load.latencies):>10}{load.failures:>6}{middle:>10.1f}{calm:>10.1f}{busy:>12.1f}"
-            f"{busy - calm:>+8.1f}{worst:>10.1f}{taken_up - change:>12.1f}{before:>10.0f}{resident(gate.pid):>8.0f}",
+            f"{size:>12,}{load.count(start, change):>8}{load.count(change, end):>8}{load.failures:>6}"
+            f"{middle:>10.1f}{calm:>10.1f}{busy:>12.1f}{busy - calm:>+8.1f}{worst:>10.1f}{taken_up - change:>12.1f}"
+            f"{before:>10.0f}{memory.peak:>8.0f}{resident(gate.pid):>8.0f}",
             flush=True,
         )
+        return list(missed(size, load.failures, busy - calm))
     finally:
         gate.terminate()
         gate.wait()
         server.close()
 
 
+def missed(size: int, lost: int, rise: float) -> Iterator[str]:
+    """The limits that were missed at one size."""
+    if lost:
+        yield f"{lost} requests were lost at {size:,} applications"
+    if rise >= MOST_RISE_MS:
+        yield f"the 99th percentile rose by {rise:.1f} ms at {size:,} applications, not by less than {MOST_RISE_MS}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000")
-    parser.add_argument("--rate", type=float, default=100, help="requests a second")
-    parser.add_argument("--quiet", type=float, default=10, help="seconds of the quiet stretch")
+    parser.add_argument("--rate", type=float, default=300, help="requests a second")
+    parser.add_argument("--clients", type=int, default=1000, help="applications that call")
+    parser.add_argument("--quiet", type=float, default=20, help="seconds of the quiet stretch")
+    parser.add_argument("--check", action="store_true", help="end with exit code 1 when a limit is missed")
     options = parser.parse_args()
-    print("                                           milliseconds                                      MiB")
-    print("applications  requests  lost  median      p99  p99 reload    diff     worst  taken up s    before   after")
+    print(f"{'requests':>28}{'milliseconds':>56}{'MiB':>38}")
+    print(f"{'applications':>12}{'before':>8}{'while':>8}{'lost':>6}{'median':>10}{'p99':>10}{'p99 reload':>12}"
+          f"{'diff':>8}{'worst':>10}{'taken up s':>12}{'before':>10}{'peak':>8}{'after':>8}")  # fmt: skip
+    problems = []
     for size in map(int, options.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(bench(Path(folder), size, options.rate, options.quiet))
+            problems += asyncio.run(bench(Path(folder), size, options))
+    for problem in problems if options.check else ():
+        print(f"missed: {problem}")
+    sys.exit(bool(options.check and problems))
 
 
 if __name__ == "__main__":
