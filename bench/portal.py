@@ -38,7 +38,7 @@ MOST_RATIO = {LARGE: 1.0, HUGE: 1.2}
 MOST_MB = 600
 """The peak of memory, from HUGE on."""
 LEAST_JSON = 8
-"""How many times faster JSON is."""
+"""How many times faster JSON is loaded than CSafeLoader reads the same in YAML."""
 MOST_GROWTH = 2
 """A look-up in the largest export against one in the smallest."""
 CSAFE, YAML, JSON = "PyYAML CSafeLoader", "jwsgate, YAML", "jwsgate, JSON"
@@ -182,9 +182,9 @@ def missed(found: dict[int, dict[str, dict[str, float]]]) -> Iterator[str]:
         most = MOST_RATIO[HUGE if size >= HUGE else LARGE]
         if ratio > most:
             yield f"{size:,} in YAML took {ratio:.2f} times as long as {CSAFE}, more than {most}"
-        times = results[YAML]["seconds"] / results[JSON]["seconds"]
+        times = results[CSAFE]["seconds"] / results[JSON]["seconds"]
         if times < LEAST_JSON:
-            yield f"{size:,} in JSON are only {times:.1f} times faster than in YAML, not {LEAST_JSON}"
+            yield f"{size:,} in JSON are only {times:.1f} times faster than {CSAFE}, not {LEAST_JSON}"
         for name in (YAML, JSON) if size >= HUGE else ():
             if (used := results[name]["mib"] * 2**20 / 1e6) > MOST_MB:
                 yield f"{size:,} took {used:.0f} MB of memory ({name}), more than {MOST_MB}"
@@ -221,8 +221,11 @@ def main() -> None:
                 ratio = run["seconds"] / results[CSAFE]["seconds"]
                 looked = f"{run['first']:>15.1f}{run['again']:>10.2f}" if "first" in run else ""
                 print(f"{size:>12,}  {name:<22}{run['seconds']:>8.2f}{ratio:>15.2f}{run['mib']:>10.0f}{looked}")
-            ratio = results[YAML]["seconds"] / results[JSON]["seconds"]
-            print(f"{size:>12,}  JSON is {ratio:.1f} times faster than YAML", flush=True)
+            times = [results[name]["seconds"] / results[JSON]["seconds"] for name in (CSAFE, YAML)]
+            print(
+                f"{size:>12,}  JSON is {times[0]:.1f} times faster than {CSAFE}, {times[1]:.1f} times than YAML",
+                flush=True,
+            )
     problems = list(missed(found)) if options.check else []
     for problem in problems:
         print(f"missed: {problem}")

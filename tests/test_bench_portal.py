@@ -34,7 +34,7 @@ def test_loading_is_told_of_every_contestant() -> None:
     assert [len(found) for found in numbers.values()] == [3, 5, 5]
     assert all(number > 0 for found in numbers.values() for number in found)
     assert numbers[portal.CSAFE][1] == 1
-    assert last.endswith("times faster than YAML")
+    assert last.endswith("times than YAML")
 
 
 @pytest.mark.e2e
@@ -63,7 +63,7 @@ def measured(yaml: float, json: float, mib: float = 100, first: float = 80) -> d
     [
         pytest.param(measured(10, 1.25), measured(12, 1.5, 572), [], id="met"),
         pytest.param(measured(10.1, 1), measured(12.1, 1), ["10,000 in YAML", "100,000 in YAML"], id="seconds"),
-        pytest.param(measured(8, 1.1), measured(8, 1.1), ["10,000 in JSON", "100,000 in JSON"], id="json"),
+        pytest.param(measured(8, 1.3), measured(8, 1.3), ["10,000 in JSON", "100,000 in JSON"], id="json"),
         pytest.param(measured(8, 1, 573), measured(8, 1, 573), ["100,000 took 601 MB"] * 2, id="memory"),
         pytest.param(measured(8, 1), measured(8, 1, first=161), ["a look-up (first)"], id="look-up"),
     ],
