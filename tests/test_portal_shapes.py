@@ -297,6 +297,32 @@ def test_problems(tmp_path: Path, documents: Mapping[str, Any], expected: list[t
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": [application(1)]}, {"b": [credential(1)]}),
+        ({"a": [application(1)]}, {"b": [application(2, catalog_url=f"{BASE}/catalogs/acme/sandbox")]}),
+        ({"org-1/a": [application(1)]}, {"org-2/a": [application(2)]}),
+    ],
+    ids=["kinds", "catalogs", "folders"],
+)
+def test_halves_of_two_lists_are_no_whole(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Each has lost half of the two that it says; what they have together does not count."""
+    pages = {name: {"total_results": 2, "results": items} for name, items in (one | other).items()}
+    write(tmp_path, pages, "json")
+    problems = load(tmp_path)[1]
+    assert [problem.path for problem in problems] == ["total_results"] * 2
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("key", ["credentials", "app_credentials"])
+def test_a_file_of_credentials_alone(tmp_path: Path, form: str, key: str) -> None:
+    """They belong to the applications that they name, and are none by themselves."""
+    write(tmp_path, {"a": {key: [credential()]}, "b": {"apps": [relative(application())]}}, form)
+    portal = good(tmp_path)
+    assert [(one.name, one.client_ids) for one in portal.applications] == [("application-1", ("client-1",))]
+
+
 def test_pages_complete_each_other(tmp_path: Path) -> None:
     """Two pages of one list are the whole of it."""
     pages = [[application(1), application(2)], [application(3)]]

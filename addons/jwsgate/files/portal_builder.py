@@ -3,7 +3,6 @@
 Client secrets, hashed or not, are never read into anything.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from jwsgate.core.cut_short import DECIDING, LIMITS
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
 from jwsgate.core.portal import FileEnd, Portal
 
+from .portal_items import OF_APPLICATIONS, is_credential, is_list_of_credentials, last_segment, list_of, plain_path
 from .portal_shapes import ApplicationShape, CredentialShape, Kept, check_application, is_empty
 from .problems import Finding, Location, Unfit, path_text
 from .shapes import check_shape
@@ -26,10 +26,7 @@ __all__ = ["Origin", "PortalBuilder", "ReadReference"]
 type ReadReference = Callable[[str, str], str]
 """Reads the text of a file, given the document that refers to it and the name; raises `Unfit`."""
 
-_HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
 _ANY_TIME: Final = (None, None)
-_OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
-"""Keys by which a file is told to be one application that does not say its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +38,6 @@ class Origin:
     registrations: list[tuple[Location, Registration]]
     credentials: list[tuple[str, Location, str]]
     """File, location and client ID."""
-
-
-def _plain_path(url: object) -> str:
-    """What identifies a thing by its URL: absolute in one export, relative or behind another prefix in the next."""
-    if not isinstance(url, str):
-        return ""
-    path = _HOST.sub("", url, count=1).partition("?")[0].rstrip("/")
-    for prefix in ("/consumer-api/", "/api/"):
-        if path.startswith(prefix):
-            return path[len(prefix) - 1 :]
-    return path
-
-
-def _last_segment(url: object) -> str:
-    return url.rstrip("/").rpartition("/")[2] if isinstance(url, str) else ""
-
-
-def _status(shape: ApplicationShape) -> str:
-    if not shape.is_suspended:
-        return shape.state
-    return "suspended" if shape.state == "enabled" else f"{shape.state}, suspended"
-
-
-def _is_credential(item: object) -> bool:
-    if not isinstance(item, dict) or "type" in item:
-        return isinstance(item, dict) and item["type"] == "credential"
-    return "app_url" in item or (isinstance(url := item.get("url"), str) and "/credentials/" in url)
 
 
 def _numbered[T](key: str, items: Sequence[T], kept: Kept) -> Iterable[tuple[int, T]]:
@@ -99,7 +69,7 @@ class PortalBuilder:
         self._organizations: dict[str, str] = {}
         self._by_url: dict[int, str] = {}
         self._apart: list[tuple[str, Location, CredentialShape]] = []
-        self._pages: list[tuple[str, int, int]] = []
+        self._pages: list[tuple[str, tuple[str, str, str, int], int]] = []
         self._ends: list[FileEnd] = []
 
     def _find(self, location: Location, message: str, remedy: str, file: str | None = None) -> None:
@@ -130,6 +100,7 @@ class PortalBuilder:
         self._file = file
         rest: dict[str, Any] = {}
         count = 0
+        first: Any = None
         said: Counter[str] = Counter()
         last: dict[str, Any] | None = None
         for location, value in units:
@@ -147,13 +118,15 @@ class PortalBuilder:
                 rest[top] = value
             else:
                 rest.setdefault(str(top) if len(location) == 2 else "", [])
+                if not count:
+                    first = value
                 count += 1
                 if self._item(value, location):
                     said.update(key for key in LIMITS if key in value)
                     said[""] += 1
                     last = value
         number = len(self._records)
-        self._rest(rest, count)
+        self._rest(rest, count, first)
         if end is None:
             return
         if len(self._records) > number:
@@ -171,7 +144,7 @@ class PortalBuilder:
             )
         self._ends.append(end)
 
-    def _rest(self, rest: dict[str, Any], count: int) -> None:
+    def _rest(self, rest: dict[str, Any], count: int, first: Any) -> None:
         """What a file has at its top besides applications; or the one application that it is."""
         for key in ("results", "apps"):
             if key in rest and not isinstance(rest[key], list):
@@ -179,12 +152,12 @@ class PortalBuilder:
                 self._find((key,), "is empty" if empty else "is not a list", "write a list, one - a line")
         total = rest.get("total_results")
         if "results" in rest and isinstance(total, str) and total.isascii() and total.isdigit():
-            self._pages.append((self._file, int(total[:9]), count))
-        if not rest.keys().isdisjoint({"results", "apps", "consumer_orgs"}):
+            self._pages.append((self._file, (*list_of(self._file, first), int(total[:9])), count))
+        if not rest.keys().isdisjoint({"results", "apps", "consumer_orgs"}) or is_list_of_credentials(rest):
             self._snapshot(rest)
-        elif _is_credential(rest):
+        elif is_credential(rest):
             self._credential(rest, ())
-        elif rest.get("type") == "app" or ("type" not in rest and not _OF_APPLICATIONS.isdisjoint(rest)):
+        elif rest.get("type") == "app" or ("type" not in rest and not OF_APPLICATIONS.isdisjoint(rest)):
             self._application(rest, ())
         elif not count and rest.keys().isdisjoint({"type", "", "$schema"}):
             self._find(("results",), "is missing", "add it")
@@ -198,12 +171,12 @@ class PortalBuilder:
         organizations = rest.get("consumer_orgs")
         for item in organizations if isinstance(organizations, list) else ():
             if isinstance(item, dict) and isinstance(item.get("name"), str):
-                self._organizations[_plain_path(item.get("url"))] = item["name"]
+                self._organizations[plain_path(item.get("url"))] = item["name"]
 
     def _item(self, item: Any, location: Location) -> bool:
         """Take in an item of a list; whether it is an application."""
         kind = item.get("type", "app") if isinstance(item, dict) else "app"
-        if _is_credential(item):
+        if is_credential(item):
             self._credential(item, location)
         elif kind == "app":
             self._application(item, location)
@@ -228,10 +201,10 @@ class PortalBuilder:
             pack(
                 shape.name or shape.title or "",
                 shape.title or shape.name or "",
-                _status(shape),
+                shape.status,
                 [registration for _, registration in registrations],
                 shape.application_jws_algorithms,
-                _last_segment(shape.catalog_url),
+                last_segment(shape.catalog_url),
                 self._organization(shape, number),
             )
         )
@@ -275,7 +248,7 @@ class PortalBuilder:
             return expanded
         if isinstance(shape.consumer_org_url, str):
             self._by_url[number] = shape.consumer_org_url
-        return _last_segment(shape.consumer_org_url)
+        return last_segment(shape.consumer_org_url)
 
     def _claim(self, place: Location, client_id: str, number: int) -> None:
         if client_id != client_id.strip() or not client_id.isprintable():
@@ -365,7 +338,7 @@ class PortalBuilder:
     def _join(self) -> None:
         numbers: dict[str, int] = {}
         for number, url in enumerate(self._urls if self._apart else ()):
-            path = _plain_path(url)
+            path = plain_path(url)
             if path and numbers.setdefault(path, number) != number:
                 origin = self.origins[number] if self._thorough else None
                 place, file = (origin.location, origin.file) if origin else ((), None)
@@ -374,7 +347,7 @@ class PortalBuilder:
             self._file = file
             # A credential's own URL lies beneath that of its application, should it not name it.
             url = shape.app_url or (shape.url.partition("/credentials/")[0] if isinstance(shape.url, str) else "")
-            number = numbers.get(_plain_path(url), -1)
+            number = numbers.get(plain_path(url), -1)
             if number < 0:
                 self.orphans.append((file, location, shape.client_id))
             elif shape.client_id not in (own := self._client_ids[number].splitlines()):
@@ -384,12 +357,12 @@ class PortalBuilder:
                     self.origins[number].credentials.append((file, (*location, "client_id"), shape.client_id))
 
     def _check_pages(self) -> None:
-        short = [page for page in self._pages if page[2] < page[1]]
-        present: Counter[int] = Counter()
-        for _, total, count in short:
-            present[total] += count
-        for file, total, count in short:
-            if present[total] < total:
+        short = [page for page in self._pages if page[2] < page[1][-1]]
+        present: Counter[tuple[str, str, str, int]] = Counter()
+        for _, pages, count in short:
+            present[pages] += count
+        for file, pages, count in short:
+            if present[pages] < (total := pages[-1]):
                 self.lacks_pages = True
                 message = f"is {total}, but only {count} follow: pages are missing, or the file was cut short"
                 self._find(("total_results",), message, "export all pages, into one file or beside this one", file)
@@ -403,7 +376,7 @@ class PortalBuilder:
         nameless = len(self._by_url)
         if self._organizations:
             for number, url in self._by_url.items():
-                if name := self._organizations.get(_plain_path(url)):
+                if name := self._organizations.get(plain_path(url)):
                     self._records[number] = with_organization(self._records[number], name)
                     nameless -= 1
         known = len(self._organizations)

@@ -172,6 +172,13 @@ class ApplicationShape(TolerantShape):
         return _checked_time(value)
 
     @property
+    def status(self) -> str:
+        """State and suspension in one, as `Application.status` has them."""
+        if not self.is_suspended:
+            return self.state
+        return "suspended" if self.state == "enabled" else f"{self.state}, suspended"
+
+    @property
     def window(self) -> tuple[float | None, float | None]:
         """When entry and file are to be used, in Unix seconds."""
         return _window(self.application_public_certificate_not_before, self.application_public_certificate_not_after)
