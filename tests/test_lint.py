@@ -214,6 +214,51 @@ def test_expiry_within_days(tmp_path: Path, days: int, expected: list[str]) -> N
     assert [finding.rule.name for finding in found(write(tmp_path, app("a", SOON)), days)] == expected
 
 
+@pytest.mark.parametrize(
+    ("entry", "until", "others", "expected"),
+    [
+        pytest.param(GOOD, 4, [LATER], ["certificate-gap"], id="gap"),
+        pytest.param(GOOD, 6, [LATER], [], id="none"),
+        pytest.param(GOOD, 4, [LATER, OTHER], [], id="filled"),
+        pytest.param(LATER, None, [], ["certificate-not-yet-valid"], id="gap-now"),
+    ],
+)
+def test_gaps(tmp_path: Path, entry: str, until: int | None, others: list[str], expected: list[str]) -> None:
+    """What counts is whether there is a certificate at each time, not how long the last one is valid."""
+    end = {} if until is None else {"application_public_certificate_not_after": day(until)}
+    further = {"application_public_certificates": [{"entry": other} for other in others]} if others else {}
+    findings = found(write(tmp_path, app("a", entry, **end, **further)), days=0)
+    assert [finding.rule.name for finding in findings] == expected
+    if expected == ["certificate-gap"]:
+        message = f"is not used after {day(4)}, and the next certificate not before {day(5)}"
+        assert (findings[0].problem.path[-5:], findings[0].problem.message) == ("entry", message)
+
+
+def day(days: int) -> str:
+    """A day so many days from now."""
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%d")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ({"title": "T"}, {"title": "U"}, "T"),
+        ({"title": "T", "consumer_org_url": "/orgs/o"}, {"title": "T", "consumer_org_url": "/orgs/p"}, "T of o"),
+        ({"title": "T"}, {"title": "T"}, "T at results[0]"),
+        ({"name": None}, {"name": None}, "the application at results[0]"),
+    ],
+)
+def test_shared_keys_are_told_by_application(
+    tmp_path: Path, first: dict[str, str], second: dict[str, str], name: str
+) -> None:
+    """Titles may be equal; the same key twice in one application is not shared."""
+    further = {"application_public_certificates": [{"entry": material.certificate(KEY, "again")}]}
+    (finding,) = found(write(tmp_path, app("a") | first, app("b") | second))
+    assert finding.rule.name == "certificate-shared"
+    assert finding.problem.message == f"has the key of {name} too: each can sign for the other"
+    assert found(write(tmp_path, app("a", **further))) == []
+
+
 def test_next_certificate_ends_the_warning(tmp_path: Path) -> None:
     """Once the next certificate is registered, nobody needs to be warned."""
     assert found(write(tmp_path, app("a", SOON, application_public_certificates=[{"entry": OTHER}]))) == []

@@ -1,6 +1,6 @@
 """The loaded portal export: applications by client ID, and which certificate of one can be used now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -8,7 +8,7 @@ from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
 from .trust import Trust
 
-__all__ = ["Application", "ClientId", "FileEnd", "Portal", "usable_certificates"]
+__all__ = ["Application", "ClientId", "FileEnd", "Portal", "gap", "usable_certificates"]
 
 _RECENT: Final = 131_072
 ClientId = NewType("ClientId", str)
@@ -107,6 +107,16 @@ def _trusted(
         fault = trust.fault(certificates[0].thumbprint, now)
         raise Rejection(Reason.CERTIFICATE_UNUSABLE, f"the registered certificate {fault}")
     return trusted
+
+
+def gap(certificates: Iterable[RegisteredCertificate], now: float) -> tuple[float, float] | None:
+    """The first stretch of time after `now`, between two certificates, in which none of them can be used."""
+    end: float | None = None
+    for one in sorted((c for c in certificates if now <= c.not_after), key=lambda c: c.not_before):
+        if end is not None and one.not_before > end + 1:  # the second that is an end is still good
+            return end, one.not_before
+        end = one.not_after if end is None else max(end, one.not_after)
+    return None
 
 
 def usable_certificates(

@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
+from jwsgate.core.certificates import RegisteredCertificate
 from jwsgate.core.packed import Registration, names
-from jwsgate.core.portal import Application, Portal
+from jwsgate.core.portal import Application, Portal, gap
 
 from .api_connect import policy_data
 from .loading import read_all, read_policy
@@ -55,6 +56,7 @@ RULES: Final = {
         Rule("certificate-left-over", "warning", "an expired certificate stands beside a valid one"),
         Rule("certificate-not-yet-valid", "warning", "an application has no certificate that is valid already"),
         Rule("certificate-expires-soon", "warning", "the last valid certificate of an application soon expires"),
+        Rule("certificate-gap", "warning", "between two certificates of an application is a time without any"),
         Rule("certificate-missing", "warning", "an enabled application has no certificate"),
         Rule("certificate-shared", "warning", "applications have the same key, so that each can sign for the other"),
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
@@ -128,7 +130,7 @@ class _PortalLint:
         self._reading = reading
         self._now = now
         self._days = days
-        self._keys: dict[bytes, str] = {}
+        self._keys: dict[bytes, tuple[Application, Origin]] = {}
         self.told: dict[str, list[_Told]] = {}
 
     def _tell(self, file: str, rule: str, location: Location, message: str, remedy: str) -> None:
@@ -147,7 +149,7 @@ class _PortalLint:
             if application.enabled and (origin.file, origin.location) not in told:
                 self._application(application, origin)
             for place, registration in origin.registrations:
-                self._certificate(application, origin.file, place, registration)
+                self._certificate(application, origin, place, registration)
         for file, location, client_id in () if self._reading.is_partial else builder.orphans:
             message = f"is the credential {client_id} of no application in this export"
             self._tell(file, "credential-unused", location, message, "export its application too, or remove it")
@@ -156,7 +158,7 @@ class _PortalLint:
         if not application.client_ids:
             message = "has no client ID, so that nobody can call with it"
             remedy = "add a credential, or export it too"
-            if close := misspelt("client_id", self._data(origin)):
+            if close := misspelt("client_id", self._reading.raw(origin)):
                 remedy = f"write client_id in place of {close}"
             self._tell(origin.file, "client-id-missing", origin.location, message, remedy)
         pairs = [*zip(application.certificates, origin.registrations, strict=True)]
@@ -176,36 +178,46 @@ class _PortalLint:
                 message = f"expires in {left} days, on {_until(certificate.not_after)}"
                 remedy = "register the next one beside it: jwsgate portal register"
                 self._tell(origin.file, "certificate-expires-soon", place, message, remedy)
+        self._gap(origin.file, pairs)
         if valid and all(self._now < certificate.not_before for certificate in valid):
             message = f"is not valid before {_until(min(certificate.not_before for certificate in valid))}"
             remedy = "register one that is valid now as well"
             self._tell(origin.file, "certificate-not-yet-valid", pairs[0][1][0], message, remedy)
 
-    def _data(self, origin: Origin) -> Any:
-        """The application as its file has it."""
-        value: Any = self._reading.documents[origin.file].data
-        for step in origin.location:
-            value = value[step]
-        return value
+    def _gap(self, file: str, pairs: list[tuple[RegisteredCertificate, tuple[Location, Registration]]]) -> None:
+        found = gap([certificate for certificate, _ in pairs], self._now)
+        if found is None:
+            return
+        end, start = found
+        place = next(place for certificate, (place, _) in pairs if certificate.not_after == end)
+        message = f"is not used after {_until(end)}, and the next certificate not before {_until(start)}"
+        self._tell(file, "certificate-gap", place, message, "let it be used for longer, or register one in between")
 
     def _without_certificate(self, origin: Origin) -> None:
         # What the portal's text area was left as: nobody has been there, or somebody emptied it.
-        value = self._data(origin)
+        value = self._reading.raw(origin)
         entry = "application_public_certificate_entry"
         location, message = origin.location, "has no certificate registered: its requests are refused"
         if value.get(entry) is not None:
             location, message = (*location, entry), "is empty: requests of the application are refused"
         self._tell(origin.file, "certificate-missing", location, message, "register its certificate")
 
-    def _certificate(self, application: Application, file: str, place: Location, registration: Registration) -> None:
+    def _certificate(
+        self, application: Application, origin: Origin, place: Location, registration: Registration
+    ) -> None:
+        file = origin.file
         certificate = x509.load_der_x509_certificate(registration.ders[0])
         key = certificate.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        name = application.title or path_text(place)
-        other = self._keys.setdefault(hashlib.sha256(key).digest(), name)
-        if other != name:
-            message = f"has the key of {other} too: each can sign for the other"
+        other, where = self._keys.setdefault(hashlib.sha256(key).digest(), (application, origin))
+        if where is not origin:
+            name = other.title
+            if not name or name == application.title:
+                of = other.organization if other.organization != application.organization else ""
+                at = path_text(where.location) + (f" in {where.file}" if where.file != file else "")
+                name = " of ".join(filter(None, (name, of))) if name and of else f"{name or 'the application'} at {at}"
+            message = f"has the key of {name} too: each can sign for the other"
             self._tell(file, "certificate-shared", place, message, "give each application a key of its own")
         try:
             weak = isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)

@@ -8,14 +8,14 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from jwsgate.core.certificates import holds_private_key
 from jwsgate.core.cut_short import doubts
 from jwsgate.core.portal import FileEnd, Portal
 
 from .documents import Document, read_document
-from .portal_builder import PortalBuilder, ReadReference
+from .portal_builder import Origin, PortalBuilder, ReadReference
 from .problems import Finding, Location, Problem, ProblemsFound
 from .streams import Irregular, ends_openly, is_closed, stream, units_of
 
@@ -42,6 +42,13 @@ class PortalReading:
     problems: list[Problem]
     is_partial: bool
     """Whether some of it was not read or not exported, so that what seems to be nowhere may be there."""
+
+    def raw(self, origin: Origin) -> Any:
+        """An application as its file has it."""
+        value: Any = self.documents[origin.file].data
+        for step in origin.location:
+            value = value[step]
+        return value
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
