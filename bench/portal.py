@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """How long a portal export takes to be loaded (read, checked, indexed, ready to serve), and how much memory.
 
-    .venv/bin/python bench/portal.py [--sizes 10000,100000] [--rounds 3]
+    .venv/bin/python bench/portal.py [--sizes 10000,100000] [--rounds 3] [--check]
 
 Held against PyYAML's `CSafeLoader` reading the same file, which checks nothing. Every contestant runs in a process of
 its own, so that peaks of memory are its own too; the best of the rounds counts. Files are made anew in a temporary
 folder: each application has a certificate of its own, and the fields of a real one. Then, what a look-up costs.
+With --check, a limit that is missed at 10,000 applications or more is told, and the exit code is 1.
 """
 
 import argparse
@@ -31,6 +32,16 @@ from cryptography.x509.oid import NameOID
 from jwsgate.files.loading import load_snapshot
 
 BASE = "https://platform.example.com/api"
+LARGE, HUGE = 10_000, 100_000
+MOST_RATIO = {LARGE: 1.0, HUGE: 1.2}
+"""Of the time that CSafeLoader takes, from so many applications on."""
+MOST_MB = 600
+"""The peak of memory, from HUGE on."""
+LEAST_JSON = 8
+"""How many times faster JSON is loaded than CSafeLoader reads the same in YAML."""
+MOST_GROWTH = 2
+"""A look-up in the largest export against one in the smallest."""
+CSAFE, YAML, JSON = "PyYAML CSafeLoader", "jwsgate, YAML", "jwsgate, JSON"
 POLICY = "routes: [{path: /**}]\n"
 
 
@@ -162,11 +173,33 @@ def measure(kind: str, path: Path, rounds: int) -> dict[str, float]:
     return min(runs, key=lambda run: run["seconds"])
 
 
+def missed(found: dict[int, dict[str, dict[str, float]]]) -> Iterator[str]:
+    """The limits that were missed, by what was measured of each size."""
+    sizes = sorted(size for size in found if size >= LARGE)
+    for size in sizes:
+        results = found[size]
+        ratio = results[YAML]["seconds"] / results[CSAFE]["seconds"]
+        most = MOST_RATIO[HUGE if size >= HUGE else LARGE]
+        if ratio > most:
+            yield f"{size:,} in YAML took {ratio:.2f} times as long as {CSAFE}, more than {most}"
+        times = results[CSAFE]["seconds"] / results[JSON]["seconds"]
+        if times < LEAST_JSON:
+            yield f"{size:,} in JSON are only {times:.1f} times faster than {CSAFE}, not {LEAST_JSON}"
+        for name in (YAML, JSON) if size >= HUGE else ():
+            if (used := results[name]["mib"] * 2**20 / 1e6) > MOST_MB:
+                yield f"{size:,} took {used:.0f} MB of memory ({name}), more than {MOST_MB}"
+    for what in ("first", "again") if len(sizes) > 1 else ():
+        few, many = (found[size][YAML][what] for size in (sizes[0], sizes[-1]))
+        if many > MOST_GROWTH * few:
+            yield f"a look-up ({what}) takes {many:.2f} µs in {sizes[-1]:,}, and {few:.2f} in {sizes[0]:,}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000")
-    parser.add_argument("--rounds", type=int, default=3, help="for up to 10,000 applications; larger files once")
+    parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--check", action="store_true", help="end with exit code 1 when a limit is missed")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -175,21 +208,28 @@ def main() -> None:
         return
     print(f"{'applications':>12}  {'loaded by':<22}{'seconds':>8}{'x CSafeLoader':>15}{'peak MiB':>10}"
           f"{'first look-up':>15}{'next, µs':>10}")  # fmt: skip
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         for size in map(int, options.sizes.split(",")):
             as_yaml, as_json = write(Path(folder), size)
-            rounds = options.rounds if size <= 10_000 else 1
-            results = {
-                "PyYAML CSafeLoader": measure("csafe", as_yaml, rounds),
-                "jwsgate, YAML": measure("jwsgate", as_yaml, rounds),
-                "jwsgate, JSON": measure("jwsgate", as_json, rounds),
+            results = found[size] = {
+                CSAFE: measure("csafe", as_yaml, options.rounds),
+                YAML: measure("jwsgate", as_yaml, options.rounds),
+                JSON: measure("jwsgate", as_json, options.rounds),
             }
             for name, run in results.items():
-                ratio = run["seconds"] / results["PyYAML CSafeLoader"]["seconds"]
+                ratio = run["seconds"] / results[CSAFE]["seconds"]
                 looked = f"{run['first']:>15.1f}{run['again']:>10.2f}" if "first" in run else ""
                 print(f"{size:>12,}  {name:<22}{run['seconds']:>8.2f}{ratio:>15.2f}{run['mib']:>10.0f}{looked}")
-            ratio = results["jwsgate, YAML"]["seconds"] / results["jwsgate, JSON"]["seconds"]
-            print(f"{size:>12,}  JSON is {ratio:.1f} times faster than YAML")
+            times = [results[name]["seconds"] / results[JSON]["seconds"] for name in (CSAFE, YAML)]
+            print(
+                f"{size:>12,}  JSON is {times[0]:.1f} times faster than {CSAFE}, {times[1]:.1f} times than YAML",
+                flush=True,
+            )
+    problems = list(missed(found)) if options.check else []
+    for problem in problems:
+        print(f"missed: {problem}")
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":

@@ -555,7 +555,7 @@ def test_pattern_is_handed_over(tmp_path: Path) -> None:
     (tmp_path / "portal.yaml").write_text("results: []\n")
     (tmp_path / "api.json").write_text(json.dumps(definition(jwt_validate(iss_claim="tvo-[0-9]+"), INVOKE)))
     out = io.BytesIO()
-    main(json.loads(order(tmp_path / "portal.yaml", [tmp_path / "api.json"], time.time(), wary=False)), out)
+    main(json.loads(order(tmp_path / "portal.yaml", [tmp_path / "api.json"], time.time())), out)
     octets, assembly = out.getvalue(), Assembly()
     while octets:
         end = LENGTH_OCTETS + int.from_bytes(octets[:LENGTH_OCTETS])

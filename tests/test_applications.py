@@ -404,7 +404,7 @@ def test_routes_that_nobody_is_named_on() -> None:
 
 def test_names_without_making_keys() -> None:
     """As the applications themselves have them."""
-    record = pack("n", "t", True, (), None, "c", "o")
+    record = pack("n", "t", "enabled", (), None, "c", "o")
     packed = PackedApplications([record], ["a\nb"])
     assert [*names(packed)] == [Names(["a", "b"], "n", "t", "c", "o")]
     assert [*names([*packed])] == [Names((ClientId("a"), ClientId("b")), "n", "t", "c", "o")]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jwsgate.files import documents
 from jwsgate.files.documents import MAX_DEPTH, Document, read_document
+from jwsgate.files.json_events import NotJson, json_events
 from jwsgate.files.problems import Location, ProblemsFound
 from unit_material import Place, document_problems, places, problems_in
 
@@ -833,3 +834,29 @@ def test_any_octets(octets: bytes) -> None:
         assert 1 <= problem.line <= max(lines, octets.decode("utf-8", "replace").count("\r") + lines + 9)
         assert problem.column >= 1
         assert str(problem).isprintable()
+
+
+class Watched(str):
+    """Text that counts how many characters are looked at to find lines in it."""
+
+    __slots__ = ("seen",)
+
+    def count(self, *arguments: Any) -> int:
+        self.seen = getattr(self, "seen", 0) + arguments[2] - arguments[1]
+        return super().count(*arguments)
+
+    def rfind(self, *arguments: Any) -> int:
+        self.seen += arguments[2] - arguments[1]
+        return super().rfind(*arguments)
+
+
+@pytest.mark.parametrize("between", [", ", ",\n"], ids=["one-line", "lines"])
+def test_places_in_one_line_of_json_cost_what_it_is_long(between: str) -> None:
+    """Each character is looked at once or twice, in three thousand applications with an error at their end."""
+    one = '{"name": "a", "state": "enabled", "credentials": [{"client_id": "x"}]}'
+    text = Watched('{"results": [' + between.join([one] * 3000) + " 5]}")
+    with pytest.raises(NotJson, match="lacks a comma") as error:
+        list(json_events(text))
+    lines = text[: text.rindex("5")].split("\n")
+    assert tuple(error.value.mark) == (len(lines) - 1, len(lines[-1]))
+    assert text.seen <= 2 * len(text)

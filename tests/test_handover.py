@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 def pieces(folder: Path) -> list[bytes]:
     """What the reading process writes."""
     out = io.BytesIO()
-    main(json.loads(order(folder / "portal.yaml", [folder / "policy.yaml"], time.time(), wary=True)), out)
+    main(json.loads(order(folder / "portal.yaml", [folder / "policy.yaml"], time.time())), out)
     octets, found = out.getvalue(), []
     while octets:
         length = int.from_bytes(octets[:LENGTH_OCTETS])

@@ -146,6 +146,55 @@ def test_rules_of_files(tmp_path: Path, text: str | None, rule: str) -> None:
     assert [finding.rule.name for finding in found(path) if finding.rule.level == "error"] == [rule]
 
 
+@pytest.mark.parametrize("key", ["clientid", "client-id", "cliend_id"])
+def test_misspelt_client_id(tmp_path: Path, key: str) -> None:
+    """Other keys of applications and credentials are the portal's; one that is nearly right is told of."""
+    (missing,) = found(write(tmp_path, app("a", client_id=None) | {key: "x"}))
+    assert (missing.rule.name, missing.problem.remedy) == ("client-id-missing", f"write client_id in place of {key}")
+    (missing,) = found(write(tmp_path, app("a", credentials=[{key: "x"}])))
+    assert (missing.rule.name, missing.problem.remedy) == ("client-id", f"write client_id in place of {key}")
+
+
+@pytest.mark.parametrize(
+    ("item", "rule"),
+    [
+        ({"entry": OTHER, "not_afer": "2090-01-01"}, "portal-shape"),
+        ({"entry": OTHER, "not_after": "soon"}, "portal-shape"),
+        ({"entry": "cert23456"}, "certificate-unusable"),
+        ({"file": "gone.pem"}, "certificate-unusable"),
+    ],
+)
+def test_what_is_wrong_around_a_certificate(tmp_path: Path, item: dict[str, str], rule: str) -> None:
+    """A certificate is unusable for what it is itself."""
+    (finding,) = found(write(tmp_path, app("a", application_public_certificates=[item])))
+    assert finding.rule.name == rule
+
+
+APART = {"type": "credential", "client_id": "x", "app_url": "/apps/b"}
+
+
+@pytest.mark.parametrize("fault", [{"state": "on"}, {"application_public_certificate_entry": "x"}, {"credentials": 5}])
+def test_credentials_of_a_broken_application_are_used(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """To remove them would be wrong."""
+    rules = [finding.rule.name for finding in found(write(tmp_path, app("b", url="/apps/b", **fault), APART))]
+    assert len(rules) == 1
+    assert rules != ["credential-unused"]
+
+
+@pytest.mark.parametrize("text", ["results: [", "total_results: 9\nresults: []\n", "results: [&x {}]\n", None])
+def test_no_credential_is_unused_while_something_is_not_read(tmp_path: Path, text: str | None) -> None:
+    """Its application may be there."""
+    write(tmp_path, APART)
+    apps = tmp_path / "apps.yaml"
+    if text is None:
+        apps.symlink_to(tmp_path / "gone")
+    else:
+        apps.write_text(text)
+    assert "credential-unused" not in {finding.rule.name for finding in found(tmp_path)}
+    apps.unlink()
+    assert {"credential-unused"} == {finding.rule.name for finding in found(tmp_path)}
+
+
 @pytest.mark.parametrize("text", ["results:\n  - name: a", "results:\n  - {state: enabled}\n  - name: b\n"])
 def test_an_export_that_may_be_cut_short(tmp_path: Path, text: str) -> None:
     """A warning, for it may as well be whole."""
@@ -163,6 +212,51 @@ def test_disabled_applications_may_be_without(tmp_path: Path) -> None:
 def test_expiry_within_days(tmp_path: Path, days: int, expected: list[str]) -> None:
     """How early a warning comes is up to the user."""
     assert [finding.rule.name for finding in found(write(tmp_path, app("a", SOON)), days)] == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "until", "others", "expected"),
+    [
+        pytest.param(GOOD, 4, [LATER], ["certificate-gap"], id="gap"),
+        pytest.param(GOOD, 6, [LATER], [], id="none"),
+        pytest.param(GOOD, 4, [LATER, OTHER], [], id="filled"),
+        pytest.param(LATER, None, [], ["certificate-not-yet-valid"], id="gap-now"),
+    ],
+)
+def test_gaps(tmp_path: Path, entry: str, until: int | None, others: list[str], expected: list[str]) -> None:
+    """What counts is whether there is a certificate at each time, not how long the last one is valid."""
+    end = {} if until is None else {"application_public_certificate_not_after": day(until)}
+    further = {"application_public_certificates": [{"entry": other} for other in others]} if others else {}
+    findings = found(write(tmp_path, app("a", entry, **end, **further)), days=0)
+    assert [finding.rule.name for finding in findings] == expected
+    if expected == ["certificate-gap"]:
+        message = f"is not used after {day(4)}, and the next certificate not before {day(5)}"
+        assert (findings[0].problem.path[-5:], findings[0].problem.message) == ("entry", message)
+
+
+def day(days: int) -> str:
+    """A day so many days from now."""
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%d")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ({"title": "T"}, {"title": "U"}, "T"),
+        ({"title": "T", "consumer_org_url": "/orgs/o"}, {"title": "T", "consumer_org_url": "/orgs/p"}, "T of o"),
+        ({"title": "T"}, {"title": "T"}, "T at results[0]"),
+        ({"name": None}, {"name": None}, "the application at results[0]"),
+    ],
+)
+def test_shared_keys_are_told_by_application(
+    tmp_path: Path, first: dict[str, str], second: dict[str, str], name: str
+) -> None:
+    """Titles may be equal; the same key twice in one application is not shared."""
+    further = {"application_public_certificates": [{"entry": material.certificate(KEY, "again")}]}
+    (finding,) = found(write(tmp_path, app("a") | first, app("b") | second))
+    assert finding.rule.name == "certificate-shared"
+    assert finding.problem.message == f"has the key of {name} too: each can sign for the other"
+    assert found(write(tmp_path, app("a", **further))) == []
 
 
 def test_next_certificate_ends_the_warning(tmp_path: Path) -> None:

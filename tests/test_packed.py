@@ -24,7 +24,15 @@ DERS = check_certificate(material.certificate(KEY))
 def some(count: int) -> PackedApplications:
     """Applications with one certificate and two client IDs each."""
     records = [
-        pack(f"app-{n}", "T", n % 2 == 0, [Registration(DERS, None, 5.0 if n else None)], ["ES256"], "c", "o")
+        pack(
+            f"app-{n}",
+            "T",
+            "disabled" if n % 2 else "enabled",
+            [Registration(DERS, None, 5.0 if n else None)],
+            ["ES256"],
+            "c",
+            "o",
+        )
         for n in range(count)
     ]
     return PackedApplications(records, [f"id-{n}\nother {n}" for n in range(count)])

@@ -147,6 +147,39 @@ def test_a_shorter_end_is_kept(portal: Path) -> None:
     assert windows(portal, "one") == {thumbprint(OLD): 2, thumbprint(NEXT): 30, thumbprint(THIRD): 365}
 
 
+def test_an_overlap_leaves_no_gap(portal: Path) -> None:
+    """The former certificates are not ended before the next one is valid; when they would be, nothing is done."""
+    later = material.certificate(material.private_key("p256", "later"), from_days=30)
+    (portal.parent / "later.pem").write_text(later)
+    result = run("register", portal, "one", portal.parent / "later.pem", "--overlap", "14d")
+    assert (result.exit_code, portal.read_text()) == (1, EXPORT)
+    assert "the former ones would not be used after" in result.output
+    assert "say --overlap 30d or more, or leave it out" in result.output
+    assert run("register", portal, "one", portal.parent / "later.pem", "--overlap", "31d").exit_code == 0
+    assert windows(portal, "one") == {thumbprint(OLD): 31, thumbprint(later): 365}
+    # Where nothing is ended there is nothing to overlap.
+    assert run("register", portal, "0123", portal.parent / "later.pem", "--overlap", "1d").exit_code == 0
+
+
+def test_a_certificate_of_another_application_is_told(portal: Path) -> None:
+    """It is registered all the same."""
+    (portal.parent / "old.pem").write_text(OLD)
+    result = run("register", portal, "0123", portal.parent / "old.pem")
+    assert result.exit_code == 0
+    assert re.search("note: .+ has it too: each can sign for the other", result.output)
+    assert "note:" not in run("register", portal, "0123", portal.parent / "next.pem").output
+
+
+def test_retiring_the_last_usable_certificate_is_told(portal: Path) -> None:
+    """One that is not valid yet does not help now."""
+    later = material.certificate(material.private_key("p256", "later"), from_days=30)
+    (portal.parent / "later.pem").write_text(later)
+    assert "note:" not in run("register", portal, "one", portal.parent / "later.pem").output
+    result = run("retire", portal, "one", thumbprint(OLD))
+    assert "note: that was the last one that can be used now" in result.output
+    assert "note:" not in run("retire", portal, "one", thumbprint(later)).output
+
+
 def test_whole_rotation(portal: Path) -> None:
     """Register the next, retire the old: the certificate is another one, the comments are those of before."""
     for client_id in ("one", "two"):
@@ -207,12 +240,22 @@ def test_json(tmp_path: Path, indent: int | None) -> None:
     assert ("\n" + " " * (indent or 0) + '"results"' in path.read_text()) is (indent is not None)
 
 
+def test_numbers_of_json_keep_their_text(tmp_path: Path) -> None:
+    """1.50 is not 1.5 to everybody."""
+    path = tmp_path / "portal.json"
+    numbers = '"a": 1.50, "b": 1E5, "c": -0, "d": [0.10, 12345678901234567890], "e": "1.50"'
+    path.write_text(f'[{{"client_id": "one", {numbers}}}]')
+    (tmp_path / "next.pem").write_text(NEXT)
+    assert run("register", path, "one", tmp_path / "next.pem").exit_code == 0
+    assert numbers in path.read_text()
+
+
 REFUSED: list[Any] = [
     pytest.param("register", ["nobody", "next.pem"], "no application has the client ID, name or title", id="who"),
     pytest.param("register", ["one", "old.pem"], "the certificate is registered already", id="again"),
     pytest.param("register", ["one", "expired.pem"], "the certificate has expired", id="expired"),
     pytest.param("register", ["one", "key.pem"], "the certificate holds a private key", id="key"),
-    pytest.param("register", ["one", "garbage.pem"], "the certificate is base64 cut short", id="garbage"),
+    pytest.param("register", ["one", "garbage.pem"], "the certificate is not an X.509 certificate", id="garbage"),
     pytest.param("register", ["one", "next.pem", "--overlap", "soon"], "write a number of days", id="overlap"),
     pytest.param("retire", ["one", "ffff"], "none of its certificates has a thumbprint", id="thumbprint"),
     pytest.param("retire", ["one", ""], "none of its certificates has a thumbprint", id="no-thumbprint"),
@@ -328,6 +371,43 @@ def test_show(portal: Path) -> None:
     data = json.loads(run("show", portal, "two").output)
     assert data["at"] == f"{portal}:{EXPORT[: EXPORT.index('name: stock')].count(chr(10)) + 1}:5: results[1]"
     assert [one["thumbprint"] for one in data["certificates"]] == [thumbprint(OLD), thumbprint(THIRD)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, "enabled"),
+        ({"state": "disabled"}, "disabled"),
+        ({"state": "pending"}, "pending"),
+        ({"is_suspended": True}, "suspended"),
+        ({"state": "pending", "is_suspended": True}, "pending, suspended"),
+    ],
+)
+def test_states_are_told_apart(tmp_path: Path, fields: dict[str, Any], state: str) -> None:
+    """By the table, as data, and when they change; so are the fields that the gate does not read."""
+    told = {"lifecycle_state": "production", "metadata": {"owner": "team"}}
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    before.write_text(json.dumps([{"name": "a", "client_id": "one"}]))
+    after.write_text(json.dumps([{"name": "a", "client_id": "one"} | fields | told]))
+    assert re.split(" {2,}", run("list", after).output.splitlines()[1])[1] == state
+    for data in (
+        json.loads(run("list", after, "--format", "json").output)[0],
+        json.loads(run("show", after, "a").output),
+    ):
+        assert data["enabled"] is (state == "enabled")
+        assert (data["state"], {key: data[key] for key in told}) == (state, told)
+    expected = "~ a: " + (f"{state}; " if fields else "")
+    result = diff(before, after)
+    assert result.output == expected + "lifecycle_state None -> 'production'; metadata None -> {'owner': 'team'}\n"
+    assert result.exit_code == 1
+
+
+def test_a_changed_name_is_told(tmp_path: Path) -> None:
+    """A policy may go by it."""
+    before, after = tmp_path / "before.yaml", tmp_path / "after.yaml"
+    before.write_text("[{name: a, title: A, client_id: one}, {client_id: two}]")
+    after.write_text("[{name: b, title: A, client_id: one}]")
+    assert diff(before, after).output.splitlines() == ["- (unnamed) (two)", "~ A: name 'a' -> 'b'"]
 
 
 def diff(*paths: Path) -> Result:

@@ -431,10 +431,11 @@ def test_certificates_out_of_time_are_read(days: tuple[float, float]) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        pytest.param("cert23456", "is base64 cut short", id="word"),
+        pytest.param("cert23456", "is not an X.509 certificate", id="word"),
         pytest.param("hello, world", "is not base64", id="words"),
         pytest.param("cert", "is not an X.509 certificate", id="word-of-four-letters"),
-        pytest.param("0", "is base64 cut short", id="digit"),
+        pytest.param("0", "is not an X.509 certificate", id="digit"),
+        pytest.param(squeezed(PEM)[:201], "is base64 cut short", id="bare-base64-cut-within-four"),
         pytest.param("null-ish", "is not base64", id="hyphen"),
         pytest.param("https://example.com/cert.pem", "is not base64", id="url"),
         pytest.param("/etc/ssl/cert.pem", "is not base64", id="path"),
@@ -654,7 +655,7 @@ def test_referenced_file_that_cannot_be_read() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("cert23456", "is base64 cut short", id="word"),
+        pytest.param("cert23456", "is not an X.509 certificate", id="word"),
         pytest.param(PEM[:-30], "is PEM cut short", id="cut-short"),
         pytest.param(material.public_pem(KEY), "is a PUBLIC KEY, not a certificate", id="public-key"),
         pytest.param("", "names 'x', which is empty", id="empty"),
@@ -724,7 +725,7 @@ def test_several_certificates(fields: dict[str, Any], expected: list[str]) -> No
         pytest.param({"entry": ""}, "", "needs either entry or file", id="empty-entry"),
         pytest.param({"entry": None}, ".entry", "is empty", id="null-entry"),
         pytest.param({"file": ""}, ".file", "is empty", id="empty-file-name"),
-        pytest.param({"entry": "cert23456"}, ".entry", "is base64 cut short", id="garbage"),
+        pytest.param({"entry": "cert23456"}, ".entry", "is not an X.509 certificate", id="garbage"),
         pytest.param({"entry": PRIVATE}, ".entry", "holds a private key", id="private-key"),
         pytest.param({"file": "private"}, ".file", "holds a private key", id="private-key-in-a-file"),
         pytest.param({"entri": PEM}, ".entri", "is not a known key", id="unknown-key"),
@@ -843,7 +844,7 @@ results:
 """
     expected = [
         (3, 12, "results[0].state", "is not one of the known values"),
-        (5, 43, "results[1].application_public_certificate_entry", "is base64 cut short"),
+        (5, 43, "results[1].application_public_certificate_entry", "is not an X.509 certificate"),
         (6, 16, "results[2].client_id", "is the client ID of results[1].client_id too"),
         (7, 42, "results[2].application_public_certificate_file", "names 'gone.crt', which does not exist"),
         (8, 12, "results[3].notes", "holds a private key"),
@@ -863,7 +864,7 @@ results:
   - client_id: " y"
 """
     expected = [
-        (3, 43, "results[0].application_public_certificate_entry", "is base64 cut short"),
+        (3, 43, "results[0].application_public_certificate_entry", "is not an X.509 certificate"),
         (4, 16, "results[1].client_id", "is the client ID of results[0].client_id too"),
         (5, 12, "results[2].notes", "holds a private key"),
         (6, 16, "results[3].client_id", "has white space at an end or a control character"),
@@ -966,6 +967,35 @@ def test_misspelt_extension_is_told(key: str) -> None:
     """A limit that is misspelt would be none; other unknown keys are the portal's own."""
     problems = portal_problems(f"results: [{{{key}: [RS256], credentials: [{{client_id: a}}]}}]")
     assert [key in problem.message for problem in problems] == [True]
+
+
+def test_shape_problems_hide_no_others() -> None:
+    """Of an application with one, all that is sound is checked as well, each at its own place."""
+    text = """\
+results:
+  - client_id: one
+    state: on
+    application_public_certificate_entry: cert23456
+    application_jws_algorithm: [RS256]
+    credentials: [{name: x}, {client_id: two}, {client_id: "a "}]
+    application_public_certificates:
+      - {entry: a, file: b}
+      - {entry: cert23456}
+  - client_id: two
+  - [x]
+"""
+    problems = portal_problems(text)
+    assert places(problems)[1:] == [
+        (3, 12, "results[0].state", "is not one of the known values"),
+        (4, 43, "results[0].application_public_certificate_entry", "is not an X.509 certificate"),
+        (6, 19, "results[0].credentials[0].client_id", "is missing"),
+        (6, 60, "results[0].credentials[2].client_id", "has white space at an end or a control character"),
+        (8, 9, "results[0].application_public_certificates[0]", "needs either entry or file"),
+        (9, 17, "results[0].application_public_certificates[1].entry", "is not an X.509 certificate"),
+        (10, 16, "results[1].client_id", "is the client ID of results[0].credentials[1].client_id too"),
+        (11, 5, "results[2]", "is not a mapping"),
+    ]
+    assert "application_jws_algorithm," in problems[0].message
 
 
 # When certificates are used

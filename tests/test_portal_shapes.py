@@ -297,6 +297,32 @@ def test_problems(tmp_path: Path, documents: Mapping[str, Any], expected: list[t
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": [application(1)]}, {"b": [credential(1)]}),
+        ({"a": [application(1)]}, {"b": [application(2, catalog_url=f"{BASE}/catalogs/acme/sandbox")]}),
+        ({"org-1/a": [application(1)]}, {"org-2/a": [application(2)]}),
+    ],
+    ids=["kinds", "catalogs", "folders"],
+)
+def test_halves_of_two_lists_are_no_whole(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Each has lost half of the two that it says; what they have together does not count."""
+    pages = {name: {"total_results": 2, "results": items} for name, items in (one | other).items()}
+    write(tmp_path, pages, "json")
+    problems = load(tmp_path)[1]
+    assert [problem.path for problem in problems] == ["total_results"] * 2
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("key", ["credentials", "app_credentials"])
+def test_a_file_of_credentials_alone(tmp_path: Path, form: str, key: str) -> None:
+    """They belong to the applications that they name, and are none by themselves."""
+    write(tmp_path, {"a": {key: [credential()]}, "b": {"apps": [relative(application())]}}, form)
+    portal = good(tmp_path)
+    assert [(one.name, one.client_ids) for one in portal.applications] == [("application-1", ("client-1",))]
+
+
 def test_pages_complete_each_other(tmp_path: Path) -> None:
     """Two pages of one list are the whole of it."""
     pages = [[application(1), application(2)], [application(3)]]
@@ -354,67 +380,6 @@ def test_links_in_a_folder(tmp_path: Path, name: str, target: str, message: str)
 def test_empty_folder(tmp_path: Path) -> None:
     """A portal of nothing is a mistake, most likely in the path."""
     assert [problem.message for problem in portal_sources(tmp_path)[1]] == ["holds no .yaml, .yml or .json file"]
-
-
-# Files that were cut short
-
-
-def cut_export() -> bytes:
-    """An export as YAML whose limits stand at the end of each application."""
-    limited = [application(n, client_id=f"c{n}") for n in range(3)]
-    for one in limited:
-        del one["state"]
-        one |= {"state": "disabled", "is_suspended": True}
-    return yaml.safe_dump({"results": limited}, sort_keys=False).encode()
-
-
-def test_a_cut_never_enables() -> None:
-    """Cut at whichever octet, no application can do more than in the whole; and half a client ID is nobody's."""
-    whole = cut_export()
-    for length in range(whole.index(b"application-2"), len(whole)):
-        portal, _ = build_portal([Source("apps.yaml", whole[:length])], no_reference, wary=True)
-        enabled = [] if portal is None else [found.name for found in portal.applications if found.enabled]
-        assert (length, enabled) == (length, [])
-        assert (length, set() if portal is None else set(portal.index) - {b"c0", b"c1", b"c2"}) == (length, set())
-
-
-DOUBTFUL: list[Any] = [
-    pytest.param(
-        "results:\n  - client_id: 479b3df9-380e\n    name: a",
-        (3, 12, "(file)", "ends in the middle of a line: the file may have been cut short", "end it with a line break"),
-        id="line",
-    ),
-    pytest.param(
-        "results:\n  - {name: a, state: enabled}\n  - name: b\n",
-        (
-            3,
-            5,
-            "results[1]",
-            "has no state, which all others have: the file may have been cut short",
-            "complete the file, or write state: here",
-        ),
-        id="limit",
-    ),
-]
-
-
-@pytest.mark.parametrize(("text", "expected"), DOUBTFUL)
-def test_what_may_be_cut_short(tmp_path: Path, text: str, expected: tuple[int, int, str, str, str]) -> None:
-    """People write so as well, so that it counts only where the file looked whole before."""
-    (tmp_path / "apps.yaml").write_text(text)
-    assert good(tmp_path).may_be_cut
-    portal, (problem,) = build_portal([Source("apps.yaml", text.encode())], no_reference, wary=True)
-    assert portal is None
-    assert expected == (problem.line, problem.column, problem.path, problem.message, problem.remedy)
-
-
-@pytest.mark.parametrize(
-    "text", ["results: [{name: a}]", '{"results": [{"name": "a", "state": "enabled"}, {"name": "b"}]}', "results: []\n"]
-)
-def test_what_is_whole(tmp_path: Path, text: str) -> None:
-    """Where the syntax tells that the end is there, nobody doubts it."""
-    (tmp_path / "apps.yaml").write_text(text)
-    assert not good(tmp_path).may_be_cut
 
 
 # JSON is JSON
@@ -486,7 +451,7 @@ def test_brackets_without_end(brackets: str, name: str) -> None:
 def both(name: str, text: str) -> tuple[Any, Any]:
     """The units of a text by both readings; None for the fast one where it leaves the matter to the other."""
     try:
-        fast = list(stream(name, text.encode())[0])
+        fast = list(stream(name, text.encode()))
     except Irregular:
         fast = None
     return fast, list(units_of(read_document(name, text.encode())))
@@ -558,4 +523,4 @@ def test_fast_and_thorough_json_agree(value: Any, indent: int | None, ascii_only
 def test_fast_reading_leaves_what_may_be_wrong(text: str) -> None:
     """Whatever there is to tell is told by the other reading; here it must only be noticed."""
     with pytest.raises(Irregular):
-        list(stream("x.yaml", text.encode())[0])
+        list(stream("x.yaml", text.encode()))

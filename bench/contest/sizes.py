@@ -18,7 +18,7 @@ def measure(applications: int, routes: int, rounds: int, quiet: float) -> dict[s
         as_yaml, as_json = portal.write(Path(folder), applications)
         octets = {"yaml": as_yaml.stat().st_size, "json": as_json.stat().st_size}
         as_yaml.unlink()
-        taken_up = asyncio.run(reload.bench(Path(folder), as_json, 100, quiet))
+        taken_up = asyncio.run(reload.bench(Path(folder), as_json, 300, quiet))
     paths, found = decide.measure_routes(routes, rounds)
     return {
         "applications": applications,

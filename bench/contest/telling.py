@@ -191,7 +191,7 @@ def _sizes(sizes: Told) -> Iterator[str]:
         f"{as_json / count * 1000:.2f} KB for each; {as_yaml:.1f} MB as YAML."
     )
     yield (
-        f"- **Reload** of that export (JSON, `jwsgate run` at 100 requests/s, as `bench/reload.py` has it): taken up "
+        f"- **Reload** of that export (JSON, `jwsgate run` at 300 requests/s, as `bench/reload.py` has it): taken up "
         f"{again['seconds']:.1f} s after the file changed; p99 {again['reload_p99']:.1f} ms meanwhile, "
         f"{again['quiet_p99']:.1f} ms before; {again['lost']:.0f} of {again['requests']:,.0f} requests lost; "
         f"{again['before_mib']:.0f} MiB held before, {again['after_mib']:.0f} MiB after."

@@ -9,7 +9,7 @@ import signal
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,14 +51,20 @@ def allowed(port: int) -> set[str]:
 
 @contextmanager
 def serving(
-    door: Door, home: Path, upstream: RecordingUpstream, folder: Path, portal: Path, *options: str
+    door: Door,
+    home: Path,
+    upstream: RecordingUpstream,
+    folder: Path,
+    portal: Path,
+    *options: str,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Gate]:
     """A gate with a portal and a policy that lets every good JWS pass."""
     policy = folder / "policy.yaml"
     policy.write_text(POLICY)
     with gates.running(
         lambda port: gates.command(
-            door, upstream=upstream.url, port=port, portal=portal, policy=policy, options=options
+            door, upstream=upstream.url, port=port, portal=portal, policy=policy, options=options, arguments=arguments
         ),
         env=gates.environment(home),
         directory=folder,
@@ -259,46 +265,185 @@ def test_not_watched(home: Path, upstream: RecordingUpstream, tmp_path: Path) ->
         assert allowed(gate.port) == ALLOWED_AFTER
 
 
+def late(name: str, *limits: str) -> str:
+    """An application whose limits stand at its end, where a cut takes them off first."""
+    pem = textwrap.indent(material.certificate(KEYS[name], name), " " * 6)
+    head = f"  - name: {name}\n    client_id: {name}\n    application_public_certificate_entry: |\n{pem}"
+    return head + "".join(f"    {limit}\n" for limit in limits)
+
+
+STAYS = "results:\n" + late("stays")
+OUT_OF_TIME = "application_public_certificate_not_after: 2020-01-01"
+OTHERS = "application_jws_algorithms: [PS256]"
+CUT = {
+    "state of all": "results:\n" + late("stays", "state: enabled") + late("goes", "state: disabled"),
+    "state of the last": STAYS + late("goes", "state: disabled"),
+    "is_suspended of the last": STAYS + late("suspended", "state: enabled", "is_suspended: true"),
+    "window": STAYS + late("goes", OUT_OF_TIME),
+    "algorithms": STAYS + late("goes", OTHERS),
+    "one application": late("goes", "state: disabled"),
+    "no line break": (STAYS + late("goes", "state: disabled")).rstrip("\n"),
+}
+CUT["one application"] = textwrap.dedent(CUT["one application"].replace("  - ", "    ", 1))
+
+
 def test_cut_at_two_hundred_places(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
-    """Whatever a truncated file means, nobody gets in who may not by the whole one; and a complete one works again."""
-    good = [application(name, is_suspended="false") for name in ("stays", "goes")]
-    # The limits stand at the end of an application, where a cut takes them off first.
-    limited = f"""\
-  - name: suspended
-    client_id: suspended
-    application_public_certificate_entry: |
-{textwrap.indent(material.certificate(KEYS["suspended"]), "      ")}\
-    state: enabled
-    is_suspended: true
-"""
-    whole = material.portal_yaml(good).partition("\n")[2] + limited
+    """Wherever a file is cut, nobody gets in who may not by the whole one; and a complete one works again."""
+    chance = random.Random(5)
     portal = tmp_path / "portal.yaml"
-    portal.write_text(whole)
-    octets = whole.encode()
-    places = random.Random(5).sample(range(len(octets)), 200)
+    portal.write_text(CUT["state of all"])
     with serving("jwsgate run", home, upstream, tmp_path, portal, "jwsgate_watch=false") as gate:
-        before = allowed(gate.port)
-        assert before == {"stays", "goes"}
-        taken_up = 0
-        for count, length in enumerate(places, 1):
-            portal.write_bytes(octets)
-            os.truncate(portal, length)
+        count = 0
+
+        def reload() -> set[str]:
+            nonlocal count
+            count += 1
             gate.process.send_signal(signal.SIGHUP)
             gate.wait_for_log("reloaded, revision", count)
-            passed = allowed(gate.port)
-            assert passed <= {"stays", "goes"}, (length, passed)
-            last_line = [line for line in gate.log().splitlines() if "reloaded, revision" in line][-1]
-            if "not reloaded" in last_line:
-                assert passed == before, length
-            else:
-                taken_up += 1
-            before = passed
-        portal.write_bytes(octets)
-        gate.process.send_signal(signal.SIGHUP)
-        gate.wait_for_log("reloaded, revision", 201)
+            return allowed(gate.port)
+
+        refused = 0
+        for name, whole in CUT.items():
+            octets = whole.encode()
+            lines = octets.splitlines(keepends=True)
+            # Before and behind each of the last line breaks, and anywhere.
+            ends = [sum(map(len, lines[:number])) for number in range(len(lines) - 3, len(lines))]
+            places = {*ends, *(end - 1 for end in ends), *chance.sample(range(len(octets)), 24)}
+            for length in places:
+                portal.write_bytes(octets)
+                before = reload()
+                assert before <= {"stays"}, name
+                os.truncate(portal, length)
+                passed = reload()
+                assert passed <= before, (name, length, passed)
+                if "not reloaded" in [line for line in gate.log().splitlines() if "reloaded, revision" in line][-1]:
+                    assert passed == before, (name, length)
+                    refused += 1
+            portal.write_bytes(octets)
+            assert reload() == before
+        assert count // 2 >= 200
+        assert count // 3 < refused < count // 2
+        assert not any(b"goes" in request.target or b"suspended" in request.target for request in upstream.requests)
+
+
+@pytest.mark.parametrize("name", ["state of the last", "no line break"])
+def test_truncated_under_watch(home: Path, upstream: RecordingUpstream, tmp_path: Path, name: str) -> None:
+    """The disabled application stays so; the log says what to do, and the metrics that it was refused."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text(CUT[name])
+    admin = gates.free_port()
+    with serving("jwsgate run", home, upstream, tmp_path, portal, arguments=("--admin", f"127.0.0.1:{admin}")) as gate:
+
+        def refused() -> float:
+            text = exchange(admin, "GET", "/metrics", [("Host", "localhost")]).body.decode()
+            (line,) = (line for line in text.splitlines() if line.startswith('jwsgate_reloads_total{result="refused"}'))
+            return float(line.rpartition(" ")[2])
+
+        assert refused() == 0
+        assert allowed(gate.port) == {"stays"}
+        os.truncate(portal, CUT[name].rindex("    state: disabled"))
+        gate.wait_for_log("has no state any more, and would be enabled")
+        assert "complete the file, or write state: here" in gate.log()
+        assert allowed(gate.port) == {"stays"}
+        assert refused() == 1
+        replace(portal, STAYS + late("goes", "state: enabled"))
+        gate.wait_for_log("1 changed (goes)")
         assert allowed(gate.port) == {"stays", "goes"}
-        assert taken_up < 10
-        assert not any(b"suspended" in request.target for request in upstream.requests)
+
+
+def test_started_with_what_may_be_cut(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """There is nothing to hold it against, so that it is told of and used."""
+    portal = tmp_path / "portal.yaml"
+    portal.write_text("results:\n" + late("stays", "state: enabled") + late("goes"))
+    with serving("jwsgate run", home, upstream, tmp_path, portal) as gate:
+        assert "portal-cut-short" in gate.log()
+        assert "results[1]: has no state, which all others have: the file may have been cut short" in gate.log()
+
+
+def test_started_while_the_file_is_written(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """What comes within a moment belongs to it."""
+    portal = tmp_path / "portal.yaml"
+    whole = CUT["state of the last"]
+    length = whole.rindex("    state: disabled")
+
+    def start(port: int) -> list[str]:
+        file = portal.open("w")
+        file.write(whole[:length])
+        file.flush()
+
+        def finish() -> None:
+            while time.monotonic() < deadline and not list(tmp_path.glob("0-*/std*")):
+                time.sleep(0.05)
+            time.sleep(1.5)
+            file.write(whole[length:])
+            file.close()
+
+        deadline = time.monotonic() + 30
+        threading.Thread(target=finish).start()
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(POLICY)
+        return gates.command("jwsgate run", upstream=upstream.url, port=port, portal=portal, policy=policy)
+
+    with gates.running(start, env=gates.environment(home), directory=tmp_path, name="jwsgate run") as gate:
+        assert allowed(gate.port) == {"stays"}
+
+
+def test_held_open(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """Who forgot to close the file holds up nothing for long, and gets nothing doubtful in; it is told of once."""
+    portal = tmp_path / "portal.yaml"
+    now = STAYS + late("goes", "state: enabled")
+    portal.write_text(now)
+    told = "is still open for writing somewhere"
+    with serving("jwsgate run", home, upstream, tmp_path, portal) as gate:
+        assert allowed(gate.port) == {"stays", "goes"}
+        with portal.open("a"):
+            write_over(portal, now.replace("state: enabled", "state: disabled"))
+            gate.wait_for_log("1 changed (goes)")
+            assert allowed(gate.port) == {"stays"}
+            write_over(portal, now)
+            gate.wait_for_log("1 changed (goes)", count=2)
+            assert allowed(gate.port) == {"stays", "goes"}
+            # A missing line break is nothing to go by while somebody may be going to write more.
+            write_over(portal, (STAYS + late("goes", "state: disabled")).rstrip("\n"))
+            gate.wait_for_log("ends in the middle of a line")
+            assert allowed(gate.port) == {"stays", "goes"}
+        assert gate.log().count(told) == 1
+
+
+def test_refused_while_held_open(home: Path, upstream: RecordingUpstream, tmp_path: Path) -> None:
+    """What was refused only because of a writer is read again when that one is gone."""
+    portal = tmp_path / "portal.yaml"
+    now = (STAYS + late("goes", "state: enabled")).rstrip("\n")
+    portal.write_text(now)
+    with serving("jwsgate run", home, upstream, tmp_path, portal) as gate:
+        with portal.open("a"):
+            write_over(portal, now.replace("state: enabled", "state: disabled"))
+            gate.wait_for_log("ends in the middle of a line", count=2)  # the first time at the start
+            assert allowed(gate.port) == {"stays", "goes"}
+        gate.wait_for_log("1 changed (goes)")
+        assert allowed(gate.port) == {"stays"}
+
+
+@pytest.mark.parametrize("write", [replace, write_over])
+def test_the_same_jws_before_and_after(
+    home: Path, upstream: RecordingUpstream, tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    """One and the same request is answered otherwise soon after the change, though its JWS was verified before."""
+    portal = tmp_path / "portal.yaml"
+    now = STAYS + late("goes", "state: enabled")
+    portal.write_text(now)
+    with serving("jwsgate run", home, upstream, tmp_path, portal) as gate:
+        headers: list[Header] = [("X-IBM-Client-Id", "goes"), ("jwt", material.jws(KEYS["goes"]))]
+        for state, status in (("disabled", 401), ("enabled", 200), ("pending", 401)):
+            former = exchange(gate.port, "GET", "/", headers).status
+            assert former == {401: 200, 200: 401}[status]
+            write(portal, now.replace("state: enabled", f"state: {state}"))
+            changed = time.monotonic()
+            while (found := exchange(gate.port, "GET", "/", headers).status) == former:
+                # Within a second; the rest is for a machine that is busy with other things.
+                assert time.monotonic() - changed < 5
+                time.sleep(0.02)
+            assert found == status
 
 
 @pytest.mark.parametrize("total", [True, False], ids=["with-total", "without-total"])

@@ -1,9 +1,12 @@
 """Hot reload: changed files are taken up while requests are served; until they are good, what is in force stays.
 
 Rule 1. Files are read when they have stayed the same for a moment and nobody is writing to them, and what was read
-        is taken up only if they are still the same afterwards: never a mixture of two states.
+        is taken up only if they are still the same afterwards: never a mixture of two states. Who keeps a file open
+        for writing without writing to it does not hold it up for longer than some seconds.
 Rule 2. Reading happens off the event loop: small files in a thread, large ones in a process of their own.
-Rule 3. Whatever goes wrong is logged and counted, and the snapshot in force stays in force.
+Rule 3. An export that looks as if its end were missing is refused, and so is one whose last application could do more
+        than it can now, without the file saying so: see core/cut_short.py.
+Rule 4. Whatever goes wrong is logged and counted, and the snapshot in force stays in force.
 """
 
 import asyncio
@@ -18,8 +21,9 @@ from jwsgate.core.decision import Snapshot
 from jwsgate.core.portal_diff import diff_steps
 from jwsgate.files.handover import LENGTH_OCTETS, PROGRAM, Assembly, order
 from jwsgate.files.loading import load_snapshot
-from jwsgate.files.problems import ProblemsFound, Unfit
-from jwsgate.files.reading import FilesState, is_being_written, size_of, state_of, state_of_folders
+from jwsgate.files.portal_file import cut_short
+from jwsgate.files.problems import ProblemsFound, Unfit, printable
+from jwsgate.files.reading import FilesState, being_written, size_of, state_of, state_of_folders
 
 __all__ = ["Outcome", "Reloader", "Target"]
 
@@ -27,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL: Final = 0.2
 """Seconds between two looks at the files, and how long they must have stayed the same."""
+_WRITER_SECONDS: Final = 3
+"""How long files that stay the same are left unread while somebody has one of them open for writing."""
 _SMALL_OCTETS: Final = 256 * 1024
 """Read within some 20 ms; a process takes longer to start."""
 _READING_SECONDS: Final = 600
@@ -62,7 +68,7 @@ class ReadingFailed(Exception):
     """The process that read the files came to no result."""
 
 
-async def read_apart(portal: Path, policies: list[Path], *, wary: bool) -> Snapshot:
+async def read_apart(portal: Path, policies: list[Path]) -> Snapshot:
     """Read a snapshot in a process of its own.
 
     Raises:
@@ -81,7 +87,7 @@ async def read_apart(portal: Path, policies: list[Path], *, wary: bool) -> Snaps
     try:
         if process.stdin is None or process.stdout is None:
             raise ReadingFailed("has no pipes")
-        process.stdin.write(order(portal, policies, time.time(), wary=wary))
+        process.stdin.write(order(portal, policies, time.time()))
         async with asyncio.timeout(_READING_SECONDS):
             while assembly.snapshot is None:
                 length = int.from_bytes(await process.stdout.readexactly(LENGTH_OCTETS))
@@ -98,6 +104,12 @@ async def read_apart(portal: Path, policies: list[Path], *, wary: bool) -> Snaps
         await process.wait()
 
 
+def _check_whole(snapshot: Snapshot, before: Snapshot | None, *, strict: bool) -> None:
+    """Raises `ProblemsFound` for what may be only a part of what was to be read."""
+    if problems := cut_short(snapshot.portal, None if before is None else before.portal, strict=strict):
+        raise ProblemsFound(problems)
+
+
 class Reloader:
     """Watches the files of a target, and reads them when they change or when it is asked to; `told` of each outcome."""
 
@@ -107,6 +119,9 @@ class Reloader:
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pending: FilesState = []
+        self._pending_since = 0.0
+        self._writer: Path | None = None
+        """The file that somebody has open for writing while it was read."""
         self._tried: tuple[FilesState, FilesState] | None = None
         """The state of files and folders that were tried last, if they were no good: a missing file may come."""
         self._failure = ""
@@ -147,17 +162,25 @@ class Reloader:
         started = time.perf_counter()
         paths = self._target.paths
         files, folders = await self._state(with_folders=True)
+        writer = None
         if not asked:
-            if files == self._target.seen or (files, folders) == self._tried:
+            tried = (files, folders) == self._tried
+            if files == self._target.seen or (tried and self._writer is None):
                 self._pending = []
                 return
-            if files != self._pending or await asyncio.to_thread(is_being_written, *paths):
-                self._pending = files  # until it stays
+            if files != self._pending:
+                self._pending, self._pending_since = files, started  # until it stays
                 return
+            writer = await asyncio.to_thread(being_written, *paths)
+            if writer is not None and (tried or started < self._pending_since + _WRITER_SECONDS):
+                return
+        self._tell_of_writer(writer)
         failure = ""
         try:
             snapshot = await self._read(*paths)
             self._target.check(snapshot)
+            # While somebody may be going to write more, nothing doubtful is taken up, even if it always was so.
+            await asyncio.to_thread(_check_whole, snapshot, self._target.snapshot, strict=writer is not None)
         except ProblemsFound as error:
             failure = f"{len(error.problems)} problems:\n{error}"
         except Unfit as error:
@@ -189,11 +212,18 @@ class Reloader:
         return found
 
     async def _read(self, portal: Path, policies: list[Path]) -> Snapshot:
-        # An export that never looked whole does not have to look so now.
-        wary = self._target.snapshot is not None and not self._target.snapshot.portal.may_be_cut
         if await asyncio.to_thread(size_of, portal, policies) <= _SMALL_OCTETS:
-            return await asyncio.to_thread(load_snapshot, portal, policies, time.time(), wary=wary)
-        return await read_apart(portal, policies, wary=wary)
+            return await asyncio.to_thread(load_snapshot, portal, policies, time.time())
+        return await read_apart(portal, policies)
+
+    def _tell_of_writer(self, writer: Path | None) -> None:
+        if writer is not None and writer != self._writer:
+            logger.warning(
+                "jwsgate: reading files that stayed the same for %d s, though %s is still open for writing somewhere",
+                _WRITER_SECONDS,
+                printable(str(writer)),
+            )
+        self._writer = writer
 
     def _fail(self, why: str, *, again: bool = False) -> None:
         self._told("refused")

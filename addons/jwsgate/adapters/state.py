@@ -10,8 +10,9 @@ from jwsgate.core.decision import JwsCache, Snapshot
 from jwsgate.core.replay import MemoryReplayStore, ReplayStore
 from jwsgate.core.verified_cache import VerifiedCache
 from jwsgate.files.loading import load_snapshot
+from jwsgate.files.portal_file import cut_short
 from jwsgate.files.problems import ProblemsFound, Unfit, printable
-from jwsgate.files.reading import FilesState, state_of
+from jwsgate.files.reading import FilesState, being_written, last_change, state_of
 
 from .replay_redis import RedisReplayStore
 
@@ -22,6 +23,11 @@ logger = logging.getLogger("jwsgate")
 MEMORY: Final = "memory"
 """The replay store of one process."""
 
+_QUIET_SECONDS: Final = 0.2
+"""How long files must have stayed the same to be read at the start."""
+_PATIENCE_SECONDS: Final = 3
+"""How long the start waits for that."""
+
 type _Names = tuple[str, tuple[str, ...]]
 """The files of a snapshot, as the options name them."""
 
@@ -31,6 +37,15 @@ def _path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)  # no such user; as a path it is then told to be missing
+
+
+def _wait_until_quiet(portal: Path, policies: Sequence[Path]) -> None:
+    """Leave those who are writing the files some time to end; what they wrote by then may look whole."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline and (
+        abs(time.time() - last_change(portal, policies)) < _QUIET_SECONDS or being_written(portal, policies) is not None
+    ):
+        time.sleep(_QUIET_SECONDS / 4)
 
 
 def _list_of(error: ProblemsFound) -> str:
@@ -151,6 +166,8 @@ class GateState:
             raise CannotTakeUp("jwsgate needs both its files: --set jwsgate_portal=PATH --set jwsgate_policy=PATH")
         try:
             paths = _path(portal), [_path(policy) for policy in policies]
+            if self.snapshot is None:
+                _wait_until_quiet(*paths)
             before = state_of(*paths, ())
             snapshot = load_snapshot(*paths, time.time())
         except ProblemsFound as error:
@@ -168,4 +185,6 @@ class GateState:
             len(snapshot.portal.applications),
             len(snapshot.router),
         )
+        if found := cut_short(snapshot.portal):
+            logger.warning("jwsgate: read all the same, portal-cut-short:\n%s", ProblemsFound(found[:20]))
         return snapshot

@@ -16,7 +16,8 @@ from jwsgate.core.certificates import RegisteredCertificate
 from jwsgate.core.portal import Application, Portal
 from jwsgate.core.portal_diff import diff_portals
 from jwsgate.files.loading import read_portal
-from jwsgate.files.portal_edit import Selected, register, retire, select
+from jwsgate.files.portal_edit import Selected, is_last_usable, others_with, register, retire, select
+from jwsgate.files.portal_file import PortalReading
 from jwsgate.files.problems import ProblemsFound, Unfit, path_text, printable
 
 from .manual import Manual
@@ -68,11 +69,11 @@ def _now() -> float:
     return time.time()  # noqa: TID251 - no decision depends on it
 
 
-def _load(path: str) -> Portal:
+def _load(path: str) -> PortalReading:
     reading = read_portal(Path(path))
     if reading.problems:
         raise ProblemsFound(reading.problems)
-    return reading.portal
+    return reading
 
 
 def _date(when: float) -> str:
@@ -89,12 +90,16 @@ def _days(certificate: RegisteredCertificate, now: float) -> str:
     return "expired" if certificate.not_after < now else str(left)
 
 
+def _title(application: Application) -> str:
+    return application.title or "(unnamed)"
+
+
 def _rows(portal: Portal, now: float) -> Iterator[Sequence[str]]:
     for application in portal.applications:
         certificates = application.certificates
         first = (
-            application.title or "(unnamed)",
-            "enabled" if application.enabled else "disabled",
+            _title(application),
+            application.status,
             "/".join(filter(None, (application.catalog, application.organization))),
         )
         for number in range(max(1, len(application.client_ids), len(certificates))):
@@ -107,13 +112,18 @@ def _rows(portal: Portal, now: float) -> Iterator[Sequence[str]]:
             )
 
 
-def _as_data(application: Application, now: float) -> dict[str, Any]:
+def _as_data(reading: PortalReading, number: int, now: float) -> dict[str, Any]:
+    application = reading.portal.applications[number]
+    raw = reading.raw(reading.builder.origins[number])
     return {
         "name": application.name,
         "title": application.title,
         "enabled": application.enabled,
+        "state": application.status,
         "catalog": application.catalog,
         "organization": application.organization,
+        "lifecycle_state": raw.get("lifecycle_state"),
+        "metadata": raw.get("metadata"),
         "client_ids": list(application.client_ids),
         "algorithms": sorted(application.algorithms) if application.algorithms else None,
         "certificates": [
@@ -156,10 +166,11 @@ def list_command(portal: str, form: str) -> None:
     """
     now, found = _now(), _load(portal)
     if form == "json":
-        click.echo(json.dumps([_as_data(application, now) for application in found.applications], indent=2))
+        numbers = range(len(found.portal.applications))
+        click.echo(json.dumps([_as_data(found, number, now) for number in numbers], indent=2))
         return
     heads = ("application", "state", "organization", "client ID", "thumbprint", "days left")
-    rows = [heads, *([printable(cell) for cell in row] for row in _rows(found, now))]
+    rows = [heads, *([printable(cell) for cell in row] for row in _rows(found.portal, now))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -182,7 +193,7 @@ def show_command(portal: str, application: str) -> None:
     selected = select(Path(portal), application)
     origin = selected.origin
     place = selected.reading.documents[origin.file].locate([origin.location])[origin.location]
-    data = _as_data(selected.application, _now())
+    data = _as_data(selected.reading, selected.number, _now())
     data["at"] = f"{origin.file}:{place[0]}:{place[1]}: {path_text(origin.location)}"
     click.echo(json.dumps(data, indent=2))
 
@@ -224,6 +235,8 @@ def register_command(portal: str, application: str, certificate: Any, overlap: f
     selected = select(Path(portal), application)
     thumbprint = register(selected, certificate.read(), _now(), overlap=overlap)
     click.echo(f"registered {thumbprint} for {_called(selected)}")
+    if others := others_with(selected, thumbprint):
+        _note(f"{', '.join(others)} has it too: each can sign for the other")
 
 
 @portal_group.command(
@@ -244,10 +257,34 @@ def retire_command(portal: str, application: str, thumbprint: str) -> None:
     selected = select(Path(portal), application)
     whole = retire(selected, thumbprint)
     click.echo(f"retired {whole} of {_called(selected)}")
+    if is_last_usable(selected, whole, _now()):
+        _note("that was the last one that can be used now: requests of the application are refused")
+
+
+def _note(text: str) -> None:
+    click.echo(printable(f"note: {text}"), err=True)
 
 
 def _called(selected: Selected) -> str:
     return printable(selected.application.title or "the application")
+
+
+def _besides(before: PortalReading, after: PortalReading) -> dict[Sequence[str], tuple[str, Sequence[str]]]:
+    """What is different in what the gate does not read: by its client IDs, an application's title and details."""
+    found: dict[Sequence[str], tuple[str, Sequence[str]]] = {}
+    for application, origin in zip(after.portal.applications, after.builder.origins, strict=True):
+        numbers = (before.portal.index.get(one.encode("utf-8")) for one in application.client_ids)
+        number = next((one for one in numbers if one is not None), None)
+        if number is not None:
+            old, new = before.raw(before.builder.origins[number]), after.raw(origin)
+            details = [
+                f"{key} {old.get(key)!r} -> {new.get(key)!r}"
+                for key in ("lifecycle_state", "metadata")
+                if old.get(key) != new.get(key)
+            ]
+            if details:
+                found[application.client_ids] = _title(application), details
+    return found
 
 
 @portal_group.command(
@@ -264,10 +301,19 @@ def diff_command(before: str, after: str) -> None:
 
     BEFORE and AFTER are files, or folders of them.
     """
-    diff = diff_portals(_load(before), _load(after))
+    old, new = _load(before), _load(after)
+    diff, besides = diff_portals(old.portal, new.portal), _besides(old, new)
     for sign, applications in (("+", diff.added), ("-", diff.removed)):
         for application in applications:
-            click.echo(printable(f"{sign} {application.title} ({', '.join(application.client_ids) or 'no client ID'})"))
+            click.echo(
+                printable(
+                    f"{sign} {application.title or '(unnamed)'} ({', '.join(application.client_ids) or 'no client ID'})"
+                )
+            )
+    differ = bool(diff.added or diff.removed or diff.changed or besides)
     for change in diff.changed:
-        click.echo(printable(f"~ {change.after.title}: {'; '.join(change.details())}"))
-    sys.exit(bool(diff.added or diff.removed or diff.changed))
+        details = [*change.details(), *besides.pop(change.after.client_ids, ("", ()))[1]]
+        click.echo(printable(f"~ {_title(change.after)}: {'; '.join(details)}"))
+    for title, more in besides.values():
+        click.echo(printable(f"~ {title}: {'; '.join(more)}"))
+    sys.exit(differ)

@@ -46,6 +46,8 @@ _USUAL_PEM: Final = re.compile(
     r"\n-----END CERTIFICATE-----\n?"
 )
 _BARE_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_DER_START: Final = "MI"
+"""How the base64 of a SEQUENCE of more than 127 octets begins, as every certificate does (X.690)."""
 _RSASSA_PSS: Final = x509.ObjectIdentifier("1.2.840.113549.1.1.10")
 
 
@@ -90,6 +92,8 @@ def _decode(body: str) -> bytes:
     try:
         return base64.b64decode(compact, validate=True)
     except binascii.Error:
+        if not compact.startswith(_DER_START):
+            raise CertificateError("is not an X.509 certificate", "paste one, from BEGIN to END") from None
         raise CertificateError("is base64 cut short", "paste the certificate again, from BEGIN to END") from None
 
 

@@ -11,7 +11,18 @@ from typing import Final, NamedTuple, overload
 from .certificates import CertificateOutline, RegisteredCertificate, outline, registered_certificate
 from .portal import Application, ClientId
 
-__all__ = ["Names", "Outline", "PackedApplications", "Registration", "names", "outlines", "pack", "with_organization"]
+__all__ = [
+    "Grant",
+    "Names",
+    "Outline",
+    "PackedApplications",
+    "Registration",
+    "grant",
+    "names",
+    "outlines",
+    "pack",
+    "with_organization",
+]
 
 _MOST_MADE: Final = 131_072
 """Some two kilobytes each; fewer would be made anew again and again where as many applications call by turns."""
@@ -33,6 +44,19 @@ class Outline(NamedTuple):
     certificates: Sequence[CertificateOutline | RegisteredCertificate]
 
 
+class Grant(NamedTuple):
+    """What decides over what an application may do, without making its keys."""
+
+    name: str
+    title: str
+    status: str
+    windows: dict[bytes, tuple[float | None, float | None]]
+    """When each certificate, as DER, is to be used."""
+    algorithms: tuple[str, ...] | None
+    catalog: str
+    organization: str
+
+
 class Names(NamedTuple):
     """What an application is known by."""
 
@@ -46,16 +70,16 @@ class Names(NamedTuple):
 def pack(
     name: str,
     title: str,
-    enabled: bool,
+    status: str,
     registrations: Sequence[Registration],
     algorithms: Sequence[str] | None = None,
     catalog: str = "",
     organization: str = "",
 ) -> bytes:
-    """One application, all but its client IDs."""
+    """One application, all but its client IDs. Its status is as in `Application`."""
     certificates = tuple([tuple(registration) for registration in registrations])
     limits = None if algorithms is None else tuple(algorithms)
-    return marshal.dumps((name, title, enabled, certificates, limits, catalog, organization))
+    return marshal.dumps((name, title, status, certificates, limits, catalog, organization))
 
 
 def with_organization(record: bytes, organization: str) -> bytes:
@@ -104,11 +128,12 @@ class PackedApplications(Sequence[Application]):
     def _make(self, number: int) -> Application:
         # Only what `pack` wrote is read here, in the same interpreter.
         record = marshal.loads(self.records[number])  # noqa: S302 - see above
-        name, title, enabled, certificates, algorithms, catalog, organization = record
+        name, title, status, certificates, algorithms, catalog, organization = record
         return Application(
             name=name,
             title=title,
-            enabled=enabled,
+            enabled=status == "enabled",
+            status=status,
             client_ids=tuple(map(ClientId, self.client_ids[number].splitlines())),
             certificates=tuple(
                 registered_certificate(ders, keep_chain=self.keep_chains, use_from=use_from, use_until=use_until)
@@ -127,8 +152,14 @@ def outlines(applications: Iterable[Application]) -> Iterator[Outline]:
             yield Outline(application.name, application.enabled, application.certificates)
         return
     for record in applications.records:
-        name, _, enabled, certificates, *_ = marshal.loads(record)  # noqa: S302 - written by pack
-        yield Outline(name, enabled, [outline(*certificate) for certificate in certificates])
+        name, _, status, certificates, *_ = marshal.loads(record)  # noqa: S302 - written by pack
+        yield Outline(name, status == "enabled", [outline(*certificate) for certificate in certificates])
+
+
+def grant(record: bytes) -> Grant:
+    """What a packed application may do."""
+    name, title, status, certificates, *others = marshal.loads(record)  # noqa: S302 - written by pack
+    return Grant(name, title, status, {ders[0]: (start, end) for ders, start, end in certificates}, *others)
 
 
 def names(applications: Iterable[Application]) -> Iterator[Names]:

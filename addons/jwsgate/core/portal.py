@@ -1,6 +1,6 @@
 """The loaded portal export: applications by client ID, and which certificate of one can be used now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -8,7 +8,7 @@ from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
 from .trust import Trust
 
-__all__ = ["Application", "ClientId", "Portal", "usable_certificates"]
+__all__ = ["Application", "ClientId", "FileEnd", "Portal", "gap", "usable_certificates"]
 
 _RECENT: Final = 131_072
 ClientId = NewType("ClientId", str)
@@ -31,6 +31,31 @@ class Application:
     """The catalog it belongs to, as the export names it; empty where it does not."""
     organization: str = ""
     """The consumer organization it belongs to, as the export names it; empty where it does not."""
+    status: str = ""
+    """Why it is enabled or not: "enabled", or which of disabled or pending, and suspended, it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """The end of a file whose syntax would not tell that more should follow."""
+
+    file: str
+    line: int
+    column: int
+    is_closed: bool
+    """Whether the last line has its line break."""
+    path: str = ""
+    """Where the application stands that the file ends with; empty when it ends with something else."""
+    number: int = -1
+    """That application among those of the portal."""
+    said: frozenset[str] = frozenset()
+    """Keys that it has in whole, of those that decide over what it may do."""
+    lacking: frozenset[str] = frozenset()
+    """Keys that it has not, and all others of the file have."""
+    nameless: int = 0
+    """Applications of the portal whose organization has no name in it."""
+    organizations: int = 0
+    """Organizations that have a name in the portal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +66,8 @@ class Portal:
     index: Mapping[bytes, int] = field(default_factory=dict, repr=False, compare=False)
     """Where the application of each client ID stands; made if not given."""
 
-    may_be_cut: bool = field(default=False, compare=False)
-    """Whether a file of it looks as if its end were missing, though what there is of it is good."""
+    ends: tuple[FileEnd, ...] = field(default=(), repr=False, compare=False)
+    """Of all files of it that may have been cut short unnoticed."""
 
     _recent: dict[bytes, tuple[ClientId, Application]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -82,6 +107,16 @@ def _trusted(
         fault = trust.fault(certificates[0].thumbprint, now)
         raise Rejection(Reason.CERTIFICATE_UNUSABLE, f"the registered certificate {fault}")
     return trusted
+
+
+def gap(certificates: Iterable[RegisteredCertificate], now: float) -> tuple[float, float] | None:
+    """The first stretch of time after `now`, between two certificates, in which none of them can be used."""
+    end: float | None = None
+    for one in sorted((c for c in certificates if now <= c.not_after), key=lambda c: c.not_before):
+        if end is not None and one.not_before > end + 1:  # the second that is an end is still good
+            return end, one.not_before
+        end = one.not_after if end is None else max(end, one.not_after)
+    return None
 
 
 def usable_certificates(

@@ -22,11 +22,11 @@ class Change:
     def details(self) -> Iterator[str]:
         """Each difference in words."""
         before, after = self.before, self.after
-        for what in ("title", "catalog", "organization"):
+        for what in ("name", "title", "catalog", "organization"):
             if getattr(before, what) != getattr(after, what):
                 yield f"{what} {getattr(before, what)!r} -> {getattr(after, what)!r}"
-        if before.enabled != after.enabled:
-            yield "enabled" if after.enabled else "disabled"
+        if (before.enabled, before.status) != (after.enabled, after.status):
+            yield after.status or ("enabled" if after.enabled else "disabled")
         yield from _moved("client ID", before.client_ids, after.client_ids)
         yield from _moved(
             "certificate", [c.thumbprint for c in before.certificates], [c.thumbprint for c in after.certificates]

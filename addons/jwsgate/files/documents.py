@@ -47,11 +47,6 @@ class Document:
     problems: tuple[Problem, ...] = ()
     """What the YAML reader refused; a document that has any must not be used."""
 
-    @property
-    def may_be_cut(self) -> bool:
-        """Whether its syntax would not tell that the end is missing: block YAML is good at the end of any line."""
-        return not (must_be_json(self.file) or looks_like_json(self.octets))
-
     def locate(self, locations: Collection[Location]) -> dict[Location, tuple[int, int]]:
         """Line and column of values, or of keys for `KeyLocation`, from 1.
 

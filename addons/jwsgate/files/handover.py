@@ -42,10 +42,10 @@ main(order, sys.stdout.buffer)
 """What the process runs, wherever the package was imported from."""
 
 
-def order(portal: Path, policies: list[Path], now: float, *, wary: bool) -> bytes:
+def order(portal: Path, policies: list[Path], now: float) -> bytes:
     """What the process is to do, for its standard input."""
     names = {"portal": str(portal), "policies": [str(path) for path in policies]}
-    return json.dumps({"path": sys.path, **names, "now": now, "wary": wary}).encode("ascii") + b"\n"
+    return json.dumps({"path": sys.path, **names, "now": now}).encode("ascii") + b"\n"
 
 
 def _make_jwk(members: dict[str, Any]) -> JWK:
@@ -70,7 +70,7 @@ def _pieces(snapshot: Snapshot) -> Iterator[tuple[Any, ...]]:
     if not isinstance(applications, PackedApplications):
         raise TypeError
     rest = io.BytesIO()
-    _Pickler(rest).dump((snapshot.router, snapshot.revision, snapshot.files, snapshot.portal.may_be_cut))
+    _Pickler(rest).dump((snapshot.router, snapshot.revision, snapshot.files, snapshot.portal.ends))
     yield "snapshot", rest.getvalue(), applications.keep_chains
     for start in range(0, len(applications), _PIECE):
         piece = slice(start, start + _PIECE)
@@ -82,7 +82,7 @@ def main(what: dict[str, Any], out: BinaryIO) -> None:
     """Read the files and write the pieces."""
     try:
         policies = [Path(path) for path in what["policies"]]
-        snapshot = load_snapshot(Path(what["portal"]), policies, what["now"], wary=what["wary"])
+        snapshot = load_snapshot(Path(what["portal"]), policies, what["now"])
         pieces = _pieces(snapshot)
     except ProblemsFound as error:
         pieces = iter([("problems", [astuple(problem) for problem in error.problems])])
@@ -126,7 +126,7 @@ class Assembly:
                 self._client_ids += client_ids
             case "end":
                 applications = PackedApplications(self._records, self._client_ids, keep_chains=self._keep_chains)
-                router, revision, files, may_be_cut = self._rest
-                self.snapshot = Snapshot(Portal(applications, self._index, may_be_cut), router, revision, files)
+                router, revision, files, ends = self._rest
+                self.snapshot = Snapshot(Portal(applications, self._index, ends), router, revision, files)
             case _:
                 raise ProblemsFound(Problem(*fields) for fields in content[0])

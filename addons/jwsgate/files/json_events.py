@@ -53,13 +53,16 @@ class _Scanner:
         self._index = 0
         self._line = 0
         self._line_start = 0
+        self._marked = 0
 
     def mark(self, index: int) -> JsonMark:
         """Only ever asked for growing indices."""
-        new = self._text.count("\n", self._line_start, index)
+        # From the last mark on: a whole export may stand in one line.
+        new = self._text.count("\n", self._marked, index)
         if new:
             self._line += new
-            self._line_start = self._text.rfind("\n", 0, index) + 1
+            self._line_start = self._text.rfind("\n", self._marked, index) + 1
+        self._marked = index
         return JsonMark(self._line, index - self._line_start)
 
     def next(self) -> tuple[str, str, JsonMark]:

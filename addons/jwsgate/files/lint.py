@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +12,23 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
+from jwsgate.core.certificates import RegisteredCertificate
 from jwsgate.core.packed import Registration
-from jwsgate.core.portal import Application, Portal
+from jwsgate.core.portal import Application, Portal, gap
 
 from .api_connect import policy_data
 from .documents import Document
 from .loading import read_all, read_policy
 from .policy_doubts import Told, policy_doubts
 from .portal_builder import Origin
-from .portal_file import PortalReading
-from .problems import KeyLocation, Location, Problem, ProblemsFound, path_text
+from .portal_file import PortalReading, cut_short
+from .problems import Location, Problem, ProblemsFound, path_text
+from .shapes import misspelt
 
 __all__ = ["RULES", "LintFinding", "Rule", "lint"]
 
 _DAY: Final = 86400
+_CERTIFICATE: Final = re.compile(r"application_public_certificate(?:_|s\[\d+\]\.)(?:entry|file)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ RULES: Final = {
         Rule("certificate-left-over", "warning", "an expired certificate stands beside a valid one"),
         Rule("certificate-not-yet-valid", "warning", "an application has no certificate that is valid already"),
         Rule("certificate-expires-soon", "warning", "the last valid certificate of an application soon expires"),
+        Rule("certificate-gap", "warning", "between two certificates of an application is a time without any"),
         Rule("certificate-missing", "warning", "an enabled application has no certificate"),
         Rule("certificate-shared", "warning", "applications have the same key, so that each can sign for the other"),
         Rule("certificate-sha1", "warning", "a certificate is signed with SHA-1 or MD5"),
@@ -103,7 +108,7 @@ def _rule_of(problem: Problem, is_policy: bool) -> str:
         return "policy"
     if problem.path == "total_results":
         return "portal-incomplete"
-    if "application_public_certificate" in problem.path:
+    if _CERTIFICATE.search(problem.path):
         return "certificate-unusable"
     return "client-id" if problem.path.endswith("client_id") else "portal-shape"
 
@@ -133,7 +138,7 @@ class _PortalLint:
         self._reading = reading
         self._now = now
         self._days = days
-        self._keys: dict[bytes, str] = {}
+        self._keys: dict[bytes, tuple[Application, Origin]] = {}
         self.told: dict[str, list[Told]] = {}
 
     def _tell(self, file: str, rule: str, location: Location, message: str, remedy: str) -> None:
@@ -145,22 +150,25 @@ class _PortalLint:
             (file, tuple(location[:length]))
             for file, findings in builder.findings.items()
             for location, _, _ in findings
-            for length in range(len(location))
+            for length in range(len(location) + 1)
         }
         for application, origin in zip(self._reading.portal.applications, builder.origins, strict=True):
             # Of an application that is broken, what follows from it is not worth telling.
             if application.enabled and (origin.file, origin.location) not in told:
                 self._application(application, origin)
             for place, registration in origin.registrations:
-                self._certificate(application, origin.file, place, registration)
-        for file, location, client_id in builder.orphans:
+                self._certificate(application, origin, place, registration)
+        for file, location, client_id in () if self._reading.is_partial else builder.orphans:
             message = f"is the credential {client_id} of no application in this export"
             self._tell(file, "credential-unused", location, message, "export its application too, or remove it")
 
     def _application(self, application: Application, origin: Origin) -> None:
         if not application.client_ids:
             message = "has no client ID, so that nobody can call with it"
-            self._tell(origin.file, "client-id-missing", origin.location, message, "add a credential, or export it too")
+            remedy = "add a credential, or export it too"
+            if close := misspelt("client_id", self._reading.raw(origin)):
+                remedy = f"write client_id in place of {close}"
+            self._tell(origin.file, "client-id-missing", origin.location, message, remedy)
         pairs = [*zip(application.certificates, origin.registrations, strict=True)]
         if not pairs:
             self._without_certificate(origin)
@@ -178,31 +186,46 @@ class _PortalLint:
                 message = f"expires in {left} days, on {_until(certificate.not_after)}"
                 remedy = "register the next one beside it: jwsgate portal register"
                 self._tell(origin.file, "certificate-expires-soon", place, message, remedy)
+        self._gap(origin.file, pairs)
         if valid and all(self._now < certificate.not_before for certificate in valid):
             message = f"is not valid before {_until(min(certificate.not_before for certificate in valid))}"
             remedy = "register one that is valid now as well"
             self._tell(origin.file, "certificate-not-yet-valid", pairs[0][1][0], message, remedy)
 
+    def _gap(self, file: str, pairs: list[tuple[RegisteredCertificate, tuple[Location, Registration]]]) -> None:
+        found = gap([certificate for certificate, _ in pairs], self._now)
+        if found is None:
+            return
+        end, start = found
+        place = next(place for certificate, (place, _) in pairs if certificate.not_after == end)
+        message = f"is not used after {_until(end)}, and the next certificate not before {_until(start)}"
+        self._tell(file, "certificate-gap", place, message, "let it be used for longer, or register one in between")
+
     def _without_certificate(self, origin: Origin) -> None:
         # What the portal's text area was left as: nobody has been there, or somebody emptied it.
-        value: Any = self._reading.documents[origin.file].data
-        for step in origin.location:
-            value = value[step]
+        value = self._reading.raw(origin)
         entry = "application_public_certificate_entry"
         location, message = origin.location, "has no certificate registered: its requests are refused"
         if value.get(entry) is not None:
             location, message = (*location, entry), "is empty: requests of the application are refused"
         self._tell(origin.file, "certificate-missing", location, message, "register its certificate")
 
-    def _certificate(self, application: Application, file: str, place: Location, registration: Registration) -> None:
+    def _certificate(
+        self, application: Application, origin: Origin, place: Location, registration: Registration
+    ) -> None:
+        file = origin.file
         certificate = x509.load_der_x509_certificate(registration.ders[0])
         key = certificate.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        name = application.title or path_text(place)
-        other = self._keys.setdefault(hashlib.sha256(key).digest(), name)
-        if other != name:
-            message = f"has the key of {other} too: each can sign for the other"
+        other, where = self._keys.setdefault(hashlib.sha256(key).digest(), (application, origin))
+        if where is not origin:
+            name = other.title
+            if not name or name == application.title:
+                of = other.organization if other.organization != application.organization else ""
+                at = path_text(where.location) + (f" in {where.file}" if where.file != file else "")
+                name = " of ".join(filter(None, (name, of))) if name and of else f"{name or 'the application'} at {at}"
+            message = f"has the key of {name} too: each can sign for the other"
             self._tell(file, "certificate-shared", place, message, "give each application a key of its own")
         try:
             weak = isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)
@@ -224,18 +247,23 @@ class _PortalLint:
                 yield replace(found, application=names[found.problem.path])
 
 
-def _name_of(reading: PortalReading | None, problem: Problem) -> str:
-    document = None if reading is None else reading.documents.get(problem.file)
-    if reading is None or document is None:
-        return ""
+def _names_of(reading: PortalReading | None) -> dict[tuple[str, str, str], str]:
+    """The names of the applications with problems, by the file, path and message of each."""
+    names: dict[tuple[str, str, str], str] = {}
+    if reading is None:
+        return names
     # Of a problem only the path's text is left; what was found in the portal has the location too.
-    for kind in (tuple, KeyLocation):
-        for location, message, _ in [
-            *reading.builder.findings.get(problem.file, []), *reading.builder.cut.get(problem.file, []),
-        ]:  # fmt: skip
-            if path_text(kind(location)) == problem.path and message == problem.message:
-                return _name_at(document.data, location)
-    return ""
+    for file, document in reading.documents.items():
+        for location, message, _ in reading.builder.findings.get(file, []):
+            names.setdefault((file, path_text(location), message), _name_at(document.data, location))
+    return names
+
+
+def _last_title(reading: PortalReading | None, file: str) -> str:
+    """The title of the application that a file ends with."""
+    ends = () if reading is None else reading.portal.ends
+    numbers = [end.number for end in ends if end.file == file and end.number >= 0]
+    return reading.portal.applications[numbers[0]].title if reading is not None and numbers else ""
 
 
 def _route_name(data: Any, place: Location) -> str:
@@ -261,13 +289,18 @@ def _policy_findings(path: Path, portal: Portal | None) -> Iterator[LintFinding]
 def lint(portal: Path | None, policies: Sequence[Path], now: float, days: int) -> list[LintFinding]:
     """Every finding, at the time `now` (Unix seconds); `days` is how long before its end a certificate is told of."""
     reading, _, problems = read_all(portal, policies, now)
-    names = {str(path) for path in policies}
+    files = {str(path) for path in policies}
+    names = _names_of(reading)
     found = [
-        LintFinding(RULES[_rule_of(problem, problem.file in names)], problem, _name_of(reading, problem))
+        LintFinding(
+            RULES[_rule_of(problem, problem.file in files)],
+            problem,
+            names.get((problem.file, problem.path, problem.message), ""),
+        )
         for problem in sorted(set(problems))
     ]
-    for problem in () if reading is None else reading.doubts:
-        found.append(LintFinding(RULES["portal-cut-short"], problem, _name_of(reading, problem)))
+    for problem in () if reading is None else cut_short(reading.portal):
+        found.append(LintFinding(RULES["portal-cut-short"], problem, _last_title(reading, problem.file)))
     if reading is not None and len(reading.builder.origins) == len(reading.portal.applications):
         linter = _PortalLint(reading, now, days)
         linter.run()

@@ -114,11 +114,11 @@ def _read_policies(paths: Sequence[Path], problems: list[Problem]) -> list[tuple
 
 
 def load_snapshot(
-    portal_path: Path, policy_paths: Sequence[Path], now: float, *, wary: bool = False, keep_chains: bool = False
+    portal_path: Path, policy_paths: Sequence[Path], now: float, *, keep_chains: bool = False
 ) -> Snapshot:
     """Load a portal, which is a file or a folder of files, and policies, at the time `now` (Unix seconds; certificate
-    chains depend on it). To be `wary` takes it for a problem when an export looks as if its end were missing.
-    `keep_chains` keeps the certificates themselves too where no policy asks for a CA, for those who tell of them.
+    chains depend on it). `keep_chains` keeps the certificates themselves too where no policy asks for a CA, for those
+    who tell of them.
 
     Raises:
         ProblemsFound: with every problem of every file.
@@ -135,7 +135,7 @@ def load_snapshot(
         for source in sources:
             digest.update(source.octets)
         keep_chains = keep_chains or any(asks_for_ca(policy) for _, policy in policies)
-        portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains, wary=wary)
+        portal, found = build_portal(sources, _reader(portal_path, references), keep_chains=keep_chains)
         problems += found
     del sources
 
@@ -170,7 +170,8 @@ def read_portal(path: Path, instead: Mapping[str, bytes] | None = None) -> Porta
     if instead:
         sources = [Source(source.file, instead.get(source.file, source.octets)) for source in sources]
     reading = read_thoroughly(sources, _reader(path, References()), keep_chains=True)
-    return replace(reading, problems=sorted({*problems, *reading.problems}))
+    found = sorted({*problems, *reading.problems})
+    return replace(reading, problems=found, is_partial=reading.is_partial or bool(problems))
 
 
 def read_all(

@@ -3,19 +3,20 @@
 Client secrets, hashed or not, are never read into anything.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from jwsgate.core.certificates import CertificateError, check_certificate
+from jwsgate.core.cut_short import DECIDING, LIMITS
 from jwsgate.core.packed import PackedApplications, Registration, pack, with_organization
-from jwsgate.core.portal import Portal
+from jwsgate.core.portal import FileEnd, Portal
 
-from .portal_shapes import ApplicationShape, CredentialShape, is_empty
+from .portal_items import OF_APPLICATIONS, is_credential, is_list_of_credentials, last_segment, list_of, plain_path
+from .portal_shapes import ApplicationShape, CredentialShape, Kept, check_application, is_empty
 from .problems import Finding, Location, Unfit, path_text
 from .shapes import check_shape
 from .streams import Irregular, Unit
@@ -25,12 +26,7 @@ __all__ = ["Origin", "PortalBuilder", "ReadReference"]
 type ReadReference = Callable[[str, str], str]
 """Reads the text of a file, given the document that refers to it and the name; raises `Unfit`."""
 
-_HOST: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
 _ANY_TIME: Final = (None, None)
-_LIMITS: Final = ("state", "is_suspended")
-"""Keys without which an application may do more."""
-_OF_APPLICATIONS: Final = {"client_id", "credentials", "app_credential_urls", "application_public_certificate_entry"}
-"""Keys by which a file is told to be one application that does not say its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +40,9 @@ class Origin:
     """File, location and client ID."""
 
 
-def _plain_path(url: object) -> str:
-    """What identifies a thing by its URL: absolute in one export, relative or behind another prefix in the next."""
-    if not isinstance(url, str):
-        return ""
-    path = _HOST.sub("", url, count=1).partition("?")[0].rstrip("/")
-    for prefix in ("/consumer-api/", "/api/"):
-        if path.startswith(prefix):
-            return path[len(prefix) - 1 :]
-    return path
-
-
-def _last_segment(url: object) -> str:
-    return url.rstrip("/").rpartition("/")[2] if isinstance(url, str) else ""
-
-
-def _is_credential(item: object) -> bool:
-    if not isinstance(item, dict) or "type" in item:
-        return isinstance(item, dict) and item["type"] == "credential"
-    return "app_url" in item or (isinstance(url := item.get("url"), str) and "/credentials/" in url)
+def _numbered[T](key: str, items: Sequence[T], kept: Kept) -> Iterable[tuple[int, T]]:
+    """The items of a list with their numbers in the file."""
+    return zip(kept[key], items, strict=True) if key in kept else enumerate(items)
 
 
 class PortalBuilder:
@@ -71,12 +51,12 @@ class PortalBuilder:
     def __init__(self, read_reference: ReadReference, *, keep_chains: bool = False, thorough: bool = False) -> None:
         self.findings: dict[str, list[Finding]] = {}
         """What is wrong, by file; when thorough, for otherwise the first thing wrong raises `Irregular`."""
-        self.cut: dict[str, list[Finding]] = {}
-        """What looks as if the end of a file were missing; of interest when nothing else is wrong with it."""
         self.origins: list[Origin] = []
         """One for each application, when thorough."""
         self.orphans: list[tuple[str, Location, str]] = []
         """Credentials whose application is in none of the files: file, location, client ID."""
+        self.lacks_pages = False
+        """Whether a file says that there are more applications."""
         self._read_reference = read_reference
         self._keep_chains = keep_chains
         self._thorough = thorough
@@ -89,7 +69,8 @@ class PortalBuilder:
         self._organizations: dict[str, str] = {}
         self._by_url: dict[int, str] = {}
         self._apart: list[tuple[str, Location, CredentialShape]] = []
-        self._pages: list[tuple[str, int, int]] = []
+        self._pages: list[tuple[str, tuple[str, str, str, int], int]] = []
+        self._ends: list[FileEnd] = []
 
     def _find(self, location: Location, message: str, remedy: str, file: str | None = None) -> None:
         if not self._thorough:
@@ -114,14 +95,16 @@ class PortalBuilder:
 
     # Files
 
-    def add(self, file: str, units: Iterable[Unit], *, may_be_cut: bool = False) -> None:
-        """Take in one file. `may_be_cut`: its syntax would not tell that the end is missing."""
+    def add(self, file: str, units: Iterable[Unit], end: FileEnd | None = None) -> None:
+        """Take in one file; `end` is its end if the syntax would not tell that more should follow."""
         self._file = file
         rest: dict[str, Any] = {}
         count = 0
+        first: Any = None
         said: Counter[str] = Counter()
-        last: dict[str, Any] = {}
+        last: dict[str, Any] | None = None
         for location, value in units:
+            last = None
             top = location[0] if location else None
             if value == [] and top is None:
                 rest[""] = value
@@ -135,21 +118,33 @@ class PortalBuilder:
                 rest[top] = value
             else:
                 rest.setdefault(str(top) if len(location) == 2 else "", [])
+                if not count:
+                    first = value
                 count += 1
                 if self._item(value, location):
-                    said.update(key for key in _LIMITS if key in value)
+                    said.update(key for key in LIMITS if key in value)
                     said[""] += 1
                     last = value
-        self._rest(rest, count)
-        if not may_be_cut or said[""] < 2:
+        number = len(self._records)
+        self._rest(rest, count, first)
+        if end is None:
             return
-        for key in _LIMITS:
-            if said[key] == said[""] - 1 and key not in last:
-                location = (*location[:-1], count - 1)
-                message = f"has no {key}, which all others have: the file may have been cut short"
-                self.cut.setdefault(file, []).append((location, message, f"complete the file, or write {key}: here"))
+        if len(self._records) > number:
+            last, location = rest, ()
+        if last is not None:
+            others = said[""] - 1
+            lacking = [key for key in LIMITS if 0 < others == said[key] and key not in last]
+            end = replace(
+                end,
+                path=path_text(location),
+                number=len(self._records) - 1,
+                # What stands last in a line without an end may be half of it.
+                said=DECIDING.intersection(list(last)[: None if end.is_closed else -1]),
+                lacking=frozenset(lacking),
+            )
+        self._ends.append(end)
 
-    def _rest(self, rest: dict[str, Any], count: int) -> None:
+    def _rest(self, rest: dict[str, Any], count: int, first: Any) -> None:
         """What a file has at its top besides applications; or the one application that it is."""
         for key in ("results", "apps"):
             if key in rest and not isinstance(rest[key], list):
@@ -157,12 +152,12 @@ class PortalBuilder:
                 self._find((key,), "is empty" if empty else "is not a list", "write a list, one - a line")
         total = rest.get("total_results")
         if "results" in rest and isinstance(total, str) and total.isascii() and total.isdigit():
-            self._pages.append((self._file, int(total[:9]), count))
-        if not rest.keys().isdisjoint({"results", "apps", "consumer_orgs"}):
+            self._pages.append((self._file, (*list_of(self._file, first), int(total[:9])), count))
+        if not rest.keys().isdisjoint({"results", "apps", "consumer_orgs"}) or is_list_of_credentials(rest):
             self._snapshot(rest)
-        elif _is_credential(rest):
+        elif is_credential(rest):
             self._credential(rest, ())
-        elif rest.get("type") == "app" or ("type" not in rest and not _OF_APPLICATIONS.isdisjoint(rest)):
+        elif rest.get("type") == "app" or ("type" not in rest and not OF_APPLICATIONS.isdisjoint(rest)):
             self._application(rest, ())
         elif not count and rest.keys().isdisjoint({"type", "", "$schema"}):
             self._find(("results",), "is missing", "add it")
@@ -176,12 +171,12 @@ class PortalBuilder:
         organizations = rest.get("consumer_orgs")
         for item in organizations if isinstance(organizations, list) else ():
             if isinstance(item, dict) and isinstance(item.get("name"), str):
-                self._organizations[_plain_path(item.get("url"))] = item["name"]
+                self._organizations[plain_path(item.get("url"))] = item["name"]
 
     def _item(self, item: Any, location: Location) -> bool:
         """Take in an item of a list; whether it is an application."""
         kind = item.get("type", "app") if isinstance(item, dict) else "app"
-        if _is_credential(item):
+        if is_credential(item):
             self._credential(item, location)
         elif kind == "app":
             self._application(item, location)
@@ -191,25 +186,25 @@ class PortalBuilder:
     # Applications
 
     def _application(self, value: Any, location: Location) -> None:
-        shape = self._shape(ApplicationShape, value, location)
+        shape, kept = self._application_shape(value, location)
         if shape is None:
             return
         number = len(self._records)
-        found = self._found_client_ids(shape, location)
+        found = self._found_client_ids(shape, location, kept)
         client_ids: list[str] = []
         for place, client_id in found:
             self._claim(place, client_id, number)
             if client_id not in client_ids:
                 client_ids.append(client_id)
-        registrations = self._registrations(shape, location)
+        registrations = self._registrations(shape, location, kept)
         self._records.append(
             pack(
                 shape.name or shape.title or "",
                 shape.title or shape.name or "",
-                shape.state == "enabled" and not shape.is_suspended,
+                shape.status,
                 [registration for _, registration in registrations],
                 shape.application_jws_algorithms,
-                _last_segment(shape.catalog_url),
+                last_segment(shape.catalog_url),
                 self._organization(shape, number),
             )
         )
@@ -218,7 +213,15 @@ class PortalBuilder:
         if self._thorough:
             self.origins.append(Origin(self._file, location, registrations, [(self._file, *one) for one in found]))
 
-    def _found_client_ids(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, str]]:
+    def _application_shape(self, value: Any, location: Location) -> tuple[ApplicationShape | None, Kept]:
+        """An application; of one with problems all that is sound, for there may be more to tell of."""
+        if not self._thorough:
+            return self._shape(ApplicationShape, value, location), {}
+        shape, kept, findings = check_application(value)
+        self._find_all(location, findings)
+        return shape, kept
+
+    def _found_client_ids(self, shape: ApplicationShape, location: Location, kept: Kept) -> list[tuple[Location, str]]:
         """Every client ID that an application itself shows, with its place."""
         own, credentials = shape.client_id, shape.credentials or ()
         if not self._thorough and shape.app_credentials is None:
@@ -229,7 +232,7 @@ class PortalBuilder:
         found = [((*location, "client_id"), own)] if own else []
         found += [
             ((*location, "credentials", index, "client_id"), credential.client_id)
-            for index, credential in enumerate(credentials)
+            for index, credential in _numbered("credentials", credentials, kept)
         ]
         for index, item in enumerate(shape.app_credentials if isinstance(shape.app_credentials, list) else ()):
             place: Location = (*location, "app_credentials", index)
@@ -245,7 +248,7 @@ class PortalBuilder:
             return expanded
         if isinstance(shape.consumer_org_url, str):
             self._by_url[number] = shape.consumer_org_url
-        return _last_segment(shape.consumer_org_url)
+        return last_segment(shape.consumer_org_url)
 
     def _claim(self, place: Location, client_id: str, number: int) -> None:
         if client_id != client_id.strip() or not client_id.isprintable():
@@ -267,7 +270,9 @@ class PortalBuilder:
 
     # Certificates
 
-    def _registrations(self, shape: ApplicationShape, location: Location) -> list[tuple[Location, Registration]]:
+    def _registrations(
+        self, shape: ApplicationShape, location: Location, kept: Kept
+    ) -> list[tuple[Location, Registration]]:
         entry, file = shape.application_public_certificate_entry, shape.application_public_certificate_file
         place: Location = (*location, "application_public_certificate_entry")
         if file is None and shape.application_public_certificates is None and shape.window == _ANY_TIME:
@@ -282,15 +287,16 @@ class PortalBuilder:
         found = [(place, self._from_entry(entry, place)), (file_place, self._from_file(file, file_place))]
         if window != _ANY_TIME:
             found = [(place, one and Registration(one.ders, *window)) for place, one in found]
-        for index, further in enumerate(shape.application_public_certificates or ()):
-            place = (*location, "application_public_certificates", index)
+        key = "application_public_certificates"
+        for index, further in _numbered(key, shape.application_public_certificates or (), kept):
+            place = (*location, key, index)
             if further.entry is not None and not further.entry.strip():
                 self._find((*place, "entry"), "is blank", "put the certificate there")
-            for key, ders in (
+            for name, ders in (
                 ("entry", self._from_entry(further.entry, (*place, "entry"))),
                 ("file", self._from_file(further.file, (*place, "file"))),
             ):
-                found.append(((*place, key), ders and Registration(ders.ders, *further.window)))
+                found.append(((*place, name), ders and Registration(ders.ders, *further.window)))
         unique: dict[bytes, tuple[Location, Registration]] = {}
         for place, registration in found:
             if registration is not None:
@@ -332,7 +338,7 @@ class PortalBuilder:
     def _join(self) -> None:
         numbers: dict[str, int] = {}
         for number, url in enumerate(self._urls if self._apart else ()):
-            path = _plain_path(url)
+            path = plain_path(url)
             if path and numbers.setdefault(path, number) != number:
                 origin = self.origins[number] if self._thorough else None
                 place, file = (origin.location, origin.file) if origin else ((), None)
@@ -341,7 +347,7 @@ class PortalBuilder:
             self._file = file
             # A credential's own URL lies beneath that of its application, should it not name it.
             url = shape.app_url or (shape.url.partition("/credentials/")[0] if isinstance(shape.url, str) else "")
-            number = numbers.get(_plain_path(url), -1)
+            number = numbers.get(plain_path(url), -1)
             if number < 0:
                 self.orphans.append((file, location, shape.client_id))
             elif shape.client_id not in (own := self._client_ids[number].splitlines()):
@@ -351,12 +357,13 @@ class PortalBuilder:
                     self.origins[number].credentials.append((file, (*location, "client_id"), shape.client_id))
 
     def _check_pages(self) -> None:
-        short = [page for page in self._pages if page[2] < page[1]]
-        present: Counter[int] = Counter()
-        for _, total, count in short:
-            present[total] += count
-        for file, total, count in short:
-            if present[total] < total:
+        short = [page for page in self._pages if page[2] < page[1][-1]]
+        present: Counter[tuple[str, str, str, int]] = Counter()
+        for _, pages, count in short:
+            present[pages] += count
+        for file, pages, count in short:
+            if present[pages] < (total := pages[-1]):
+                self.lacks_pages = True
                 message = f"is {total}, but only {count} follow: pages are missing, or the file was cut short"
                 self._find(("total_results",), message, "export all pages, into one file or beside this one", file)
 
@@ -366,9 +373,13 @@ class PortalBuilder:
         """All of it, once every file is in; of use only when nothing was found wrong."""
         self._join()
         self._check_pages()
+        nameless = len(self._by_url)
         if self._organizations:
             for number, url in self._by_url.items():
-                if name := self._organizations.get(_plain_path(url)):
+                if name := self._organizations.get(plain_path(url)):
                     self._records[number] = with_organization(self._records[number], name)
+                    nameless -= 1
+        known = len(self._organizations)
+        ends = [replace(end, nameless=nameless, organizations=known) for end in self._ends]
         applications = PackedApplications(self._records, self._client_ids, keep_chains=self._keep_chains)
-        return Portal(applications, self._index, may_be_cut=bool(self.cut))
+        return Portal(applications, self._index, tuple(ends))

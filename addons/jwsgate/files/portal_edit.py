@@ -7,8 +7,10 @@ import base64
 import contextlib
 import datetime
 import json
+import math
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from jwsgate.core.certificates import CertificateError, check_certificate, registered_certificate
+from jwsgate.core.packed import outlines
 from jwsgate.core.portal import Application
 from jwsgate.core.portal_diff import diff_portals
 
@@ -25,10 +28,11 @@ from .documents import looks_like_json, must_be_json
 from .loading import read_portal
 from .portal_builder import Origin
 from .portal_file import PortalReading
-from .problems import Location, ProblemsFound, Unfit
+from .problems import Location, ProblemsFound, Unfit, path_text
 
-__all__ = ["Selected", "register", "retire", "select"]
+__all__ = ["Selected", "is_last_usable", "others_with", "register", "retire", "select"]
 
+_DAY: Final = 86400
 _LIST: Final = "application_public_certificates"
 _ENTRY: Final = "application_public_certificate_entry"
 _FLOW: Final = (
@@ -43,8 +47,18 @@ class Selected:
 
     path: Path
     reading: PortalReading
-    application: Application
-    origin: Origin
+    number: int
+    """Of the application among those of the portal."""
+
+    @property
+    def application(self) -> Application:
+        """The application as the gate takes it."""
+        return self.reading.portal.applications[self.number]
+
+    @property
+    def origin(self) -> Origin:
+        """Where it stands."""
+        return self.reading.builder.origins[self.number]
 
 
 def select(path: Path, name: str) -> Selected:
@@ -64,7 +78,7 @@ def select(path: Path, name: str) -> Selected:
     if len(numbers) != 1:
         found = "no application has" if not numbers else f"{len(numbers)} applications have"
         raise Unfit(f"{found} the client ID, name or title {name!r}", "jwsgate portal list shows them")
-    return Selected(path, reading, applications[numbers[0]], reading.builder.origins[numbers[0]])
+    return Selected(path, reading, numbers[0])
 
 
 def _time_text(time: float) -> str:
@@ -103,6 +117,13 @@ def register(selected: Selected, text: str, now: float, *, overlap: float | None
         for (place, _), one in zip(selected.origin.registrations, selected.application.certificates, strict=True)
         if last is not None and one.not_after > last
     ]
+    if replaced and last is not None and certificate.not_before > last + 1:
+        days = math.ceil((certificate.not_before - now) / _DAY)
+        raise Unfit(
+            f"the certificate is not valid before {_time_text(certificate.not_before)}, and the former ones would not"
+            f" be used after {end}",
+            f"say --overlap {days}d or more, or leave it out",
+        )
     kept = _ends(selected.application)
     if last is not None:
         kept = {thumbprint: min(old, last) for thumbprint, old in kept.items()}
@@ -159,6 +180,24 @@ def retire(selected: Selected, thumbprint: str) -> str:
     return certificate.thumbprint
 
 
+def others_with(selected: Selected, thumbprint: str) -> list[str]:
+    """The titles, or places, of the other applications that have a certificate, so that each can sign for the other."""
+    applications = selected.reading.portal.applications
+    return [
+        applications[number].title or path_text(origin.location)
+        for number, (found, origin) in enumerate(
+            zip(outlines(applications), selected.reading.builder.origins, strict=True)
+        )
+        if origin is not selected.origin and any(one.thumbprint == thumbprint for one in found.certificates)
+    ]
+
+
+def is_last_usable(selected: Selected, thumbprint: str, now: float) -> bool:
+    """Whether without a certificate, of those that can be used at `now` (Unix seconds), the application has none."""
+    usable = [one.thumbprint for one in selected.application.certificates if one.not_before <= now <= one.not_after]
+    return usable == [thumbprint]
+
+
 def _ends(application: Application) -> dict[str, float]:
     """When the use of each certificate ends."""
     return {str(one.thumbprint): one.not_after for one in application.certificates}
@@ -200,7 +239,10 @@ def _edit(
 
 def _edited_json(text: str, location: Location, edit: Callable[[dict[str, Any]], None]) -> str:
     try:
-        whole = json.loads(text.removeprefix("\ufeff"))
+        # Numbers keep their text, which says more than a value does: 1.50, 1E5.
+        mark = secrets.token_hex(16)
+        marked = mark.__add__
+        whole = json.loads(text.removeprefix("\ufeff"), parse_float=marked, parse_int=marked)
     except ValueError:
         raise Unfit(*_FLOW) from None  # YAML that begins as JSON does
     application: Any = whole
@@ -209,7 +251,8 @@ def _edited_json(text: str, location: Location, edit: Callable[[dict[str, Any]],
     edit(application)
     indent = re.search(r"\n( +|\t+)\S", text)
     end = "\n" if text.endswith("\n") else ""
-    return json.dumps(whole, indent=indent[1] if indent else None, ensure_ascii=text.isascii()) + end
+    new = json.dumps(whole, indent=indent[1] if indent else None, ensure_ascii=text.isascii())
+    return re.sub(f'"{mark}([^"]*)"', r"\1", new) + end
 
 
 def _verify(selected: Selected, octets: bytes, expected: dict[str, float]) -> None:

@@ -7,18 +7,19 @@ what the toolkit prints; a portal is one file or several. Applications and crede
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from jwsgate.core.certificates import holds_private_key
-from jwsgate.core.portal import Portal
+from jwsgate.core.cut_short import doubts
+from jwsgate.core.portal import FileEnd, Portal
 
 from .documents import Document, read_document
-from .portal_builder import PortalBuilder, ReadReference
+from .portal_builder import Origin, PortalBuilder, ReadReference
 from .problems import Finding, Location, Problem, ProblemsFound
-from .streams import Irregular, is_closed, stream, units_of
+from .streams import Irregular, ends_openly, is_closed, stream, units_of
 
-__all__ = ["PortalReading", "Source", "build_portal", "read_thoroughly"]
+__all__ = ["PortalReading", "Source", "build_portal", "cut_short", "read_thoroughly"]
 
 _PRIVATE_KEY_REMEDY: Final = "remove it, treat the key as disclosed, and register only the certificate"
 
@@ -39,8 +40,15 @@ class PortalReading:
     portal: Portal
     documents: dict[str, Document]
     problems: list[Problem]
-    doubts: list[Problem]
-    """What looks as if the end of a file were missing, though what there is of it is good."""
+    is_partial: bool
+    """Whether some of it was not read or not exported, so that what seems to be nowhere may be there."""
+
+    def raw(self, origin: Origin) -> Any:
+        """An application as its file has it."""
+        value: Any = self.documents[origin.file].data
+        for step in origin.location:
+            value = value[step]
+        return value
 
 
 def _private_keys(value: object, location: Location) -> list[Location]:
@@ -67,13 +75,22 @@ def _findings_of_document(document: Document, found: list[Finding]) -> list[Find
     ]
 
 
-def _unfinished(document: Document) -> list[Problem]:
-    """What a writer that was interrupted in the middle of a line leaves behind, which YAML takes for the whole."""
-    if is_closed(document.octets):
-        return []
-    lines = document.octets.decode("utf-8").split("\n")
-    message = "ends in the middle of a line: the file may have been cut short"
-    return [Problem(document.file, len(lines), len(lines[-1]) + 1, "(file)", message, "end it with a line break")]
+def _end_of(source: Source) -> FileEnd | None:
+    """The end of a file, unless its syntax would tell that it is missing."""
+    octets = source.octets
+    if not ends_openly(source.file, octets):
+        return None
+    start = octets.rfind(b"\n", 0, len(octets) - 1) + 1
+    column = len(octets[start:].rstrip(b"\r\n").decode("utf-8", "replace")) + 1
+    return FileEnd(source.file, octets.count(b"\n", 0, start) + 1, column, is_closed(octets))
+
+
+def cut_short(portal: Portal, before: Portal | None = None, *, strict: bool = False) -> list[Problem]:
+    """What looks as if the end of a file were missing, as `doubts` finds it, though what there is of it is good."""
+    return [
+        Problem(doubt.end.file, doubt.end.line, doubt.end.column, doubt.path, doubt.message, doubt.remedy)
+        for doubt in doubts(portal, before, strict=strict)
+    ]
 
 
 def read_thoroughly(
@@ -83,23 +100,24 @@ def read_thoroughly(
     builder = PortalBuilder(read_reference, keep_chains=keep_chains, thorough=True)
     documents: dict[str, Document] = {}
     problems: list[Problem] = []
-    doubts: list[Problem] = []
+    is_partial = False
     for source in sources:
         try:
             document = read_document(source.file, source.octets)
         except ProblemsFound as error:
             problems += error.problems
+            is_partial = True
             continue
         documents[source.file] = document
-        builder.add(source.file, units_of(document), may_be_cut=document.may_be_cut)
+        builder.add(source.file, units_of(document), _end_of(source))
     portal = builder.portal()
+    is_partial = is_partial or builder.lacks_pages or any(document.problems for document in documents.values())
     for file, document in documents.items():
         found = builder.findings.get(file, [])
         found += _findings_of_document(document, found)
         own = [*document.problems, *document.problem_list(found)]
         problems += own
-        doubts += [*document.problem_list(builder.cut.get(file, [])), *_unfinished(document)]
-    return PortalReading(builder, replace(portal, may_be_cut=bool(doubts)), documents, problems, doubts)
+    return PortalReading(builder, portal, documents, problems, is_partial)
 
 
 @contextlib.contextmanager
@@ -115,26 +133,18 @@ def _no_collection() -> Iterator[None]:
 
 
 def build_portal(
-    sources: Sequence[Source], read_reference: ReadReference, *, keep_chains: bool = False, wary: bool = False
+    sources: Sequence[Source], read_reference: ReadReference, *, keep_chains: bool = False
 ) -> tuple[Portal | None, list[Problem]]:
-    """The portal of some files, or every problem in them. `keep_chains` keeps what a CA check needs; to be `wary`
-    takes it for a problem when a file looks as if its end were missing.
-    """
+    """The portal of some files, or every problem in them. `keep_chains` keeps what a CA check needs."""
     builder = PortalBuilder(read_reference, keep_chains=keep_chains)
     try:
         with _no_collection():
             for source in sources:
-                units, may_be_cut = stream(source.file, source.octets)
-                builder.add(source.file, units, may_be_cut=may_be_cut)
-            portal = builder.portal()
-        if not all(is_closed(source.octets) for source in sources):
-            portal = replace(portal, may_be_cut=True)
-        if not (wary and portal.may_be_cut):
-            return portal, []
+                builder.add(source.file, stream(source.file, source.octets), _end_of(source))
+            return builder.portal(), []
     except Irregular:
         pass
     del builder
     # Something is wrong, or unusual. The second reading is the one that decides, and explains.
     reading = read_thoroughly(sources, read_reference, keep_chains=keep_chains)
-    problems = reading.problems + (reading.doubts if wary else [])
-    return (None if problems else reading.portal), problems
+    return (None if reading.problems else reading.portal), reading.problems

@@ -1,14 +1,24 @@
 """The shape of portal exports: what is read of them, as pydantic models."""
 
 import datetime
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from .problems import Unfit
-from .shapes import Algorithm, Shape, TolerantShape
+from .problems import Finding, Unfit
+from .shapes import Algorithm, Shape, TolerantShape, check_shape, sound_items
 
-__all__ = ["ApplicationShape", "CertificateShape", "CredentialShape", "PortalShape", "is_empty", "unix_seconds"]
+__all__ = [
+    "ApplicationShape",
+    "CertificateShape",
+    "CredentialShape",
+    "Kept",
+    "PortalShape",
+    "check_application",
+    "is_empty",
+    "unix_seconds",
+]
 
 # A schema-checking editor types an unquoted 0123 by YAML's rules; here it is the text 0123.
 Text = Annotated[str, WithJsonSchema({"type": ["string", "integer", "number", "boolean"]})]
@@ -162,9 +172,47 @@ class ApplicationShape(TolerantShape):
         return _checked_time(value)
 
     @property
+    def status(self) -> str:
+        """State and suspension in one, as `Application.status` has them."""
+        if not self.is_suspended:
+            return self.state
+        return "suspended" if self.state == "enabled" else f"{self.state}, suspended"
+
+    @property
     def window(self) -> tuple[float | None, float | None]:
         """When entry and file are to be used, in Unix seconds."""
         return _window(self.application_public_certificate_not_before, self.application_public_certificate_not_after)
+
+
+type Kept = Mapping[str, Sequence[int]]
+"""Of lists that were not kept as a whole, which items were."""
+
+
+def check_application(value: object) -> tuple[ApplicationShape | None, Kept, list[Finding]]:
+    """An application and every problem of its shape; of one that has some, what is sound, to look for others in it."""
+    shape, findings = check_shape(ApplicationShape, value)
+    kept: Kept = {}
+    for _ in range(2):  # a misspelt key of ours hides the other problems from the first look
+        if shape is None and isinstance(value, dict):
+            sound, kept = _sound_part(value, findings)
+            shape, more = check_shape(ApplicationShape, sound)
+            findings += more
+    return shape, kept, findings
+
+
+def _sound_part(value: dict[str, Any], findings: list[Finding]) -> tuple[dict[str, Any], Kept]:
+    bad = {location[0] for location, _, _ in findings if location}
+    sound = {key: item for key, item in value.items() if key in ApplicationShape.model_fields and key not in bad}
+    kept = {}
+    lists: tuple[tuple[str, type[BaseModel]], ...] = (
+        ("credentials", CredentialShape),
+        ("application_public_certificates", CertificateShape),
+    )
+    for key, kind in lists:
+        if key in bad:
+            kept[key] = [number for number, _ in sound_items(kind, value.get(key))]
+            sound[key] = [value[key][number] for number in kept[key]]
+    return sound, kept
 
 
 class PortalShape(TolerantShape):

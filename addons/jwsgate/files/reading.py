@@ -15,7 +15,8 @@ from .problems import Problem, ProblemsFound, Unfit
 __all__ = [
     "FilesState",
     "References",
-    "is_being_written",
+    "being_written",
+    "last_change",
     "portal_folder",
     "portal_sources",
     "read_named",
@@ -205,18 +206,24 @@ def state_of_folders(portal: Path, policies: Iterable[Path]) -> FilesState:
     return [(str(folder), _state(folder)) for folder in sorted(folders)]
 
 
+def last_change(portal: Path, policies: Iterable[Path]) -> float:
+    """When one of these files was changed or put in its place last, in Unix seconds."""
+    found = filter(None, map(_state, _named_files(portal, policies)))
+    return max((state[4] for state in found), default=0) / 1e9
+
+
 def size_of(portal: Path, policies: Iterable[Path]) -> int:
     """How many octets these files have together."""
     return sum(found[2] for path in _named_files(portal, policies) if (found := _state(path)) is not None)
 
 
-def is_being_written(portal: Path, policies: Iterable[Path]) -> bool:
-    """Whether somebody has one of these files open for writing, as far as the system tells.
+def being_written(portal: Path, policies: Iterable[Path]) -> Path | None:
+    """One of these files that somebody has open for writing, as far as the system tells.
 
     It tells through read leases (fcntl(2)), which it gives to the files' owner and to root only, and not on every
     file system.
     """
-    return any(_has_writer(path) for path in _named_files(portal, policies))
+    return next(filter(_has_writer, _named_files(portal, policies)), None)
 
 
 def _has_writer(path: Path) -> bool:

@@ -5,6 +5,7 @@ pydantic checks and types the values and prints the JSON Schema, so that the two
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
@@ -22,6 +23,7 @@ __all__ = [
     "Shape",
     "TolerantShape",
     "check_shape",
+    "misspelt",
     "sound_items",
 ]
 
@@ -132,6 +134,21 @@ def _nearest(model: type[BaseModel], location: Location) -> str:
     return f"known here: {', '.join(names)}"
 
 
+def _instead(model: type[BaseModel], location: Location, given: object) -> str:
+    """What to do about a key that is missing; in a mapping whose unknown keys are ignored it may be one of those."""
+    owner, name = _model_at(model, location[:-1]), str(location[-1])
+    if owner is None or not issubclass(owner, TolerantShape) or not isinstance(given, dict):
+        return "add it"
+    close = misspelt(name, given)
+    return f"write {name} in place of {close}" if close else "add it"
+
+
+def misspelt(name: str, given: Iterable[str]) -> str | None:
+    """The key that is most likely meant to be `name`, if any is."""
+    others = [key for key in given if key != name]
+    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.8)), None)
+
+
 def _example(model: type[BaseModel], location: Location) -> str:
     """A key of the mapping that is asked for, one that must be there if there is any."""
     asked = _model_at(model, location)
@@ -193,7 +210,7 @@ def _tell(model: type[BaseModel], error: Any) -> Finding:
         case "extra_forbidden":
             return KeyLocation(location), "is not a known key", _nearest(model, location)
         case "missing":
-            return location, "is missing", "add it"
+            return location, "is missing", _instead(model, location, error["input"])
         case "literal_error" | "enum":
             return location, "is not one of the known values", f"use {context['expected']}"
         case "greater_than_equal":

@@ -15,7 +15,7 @@ import yaml
 from .documents import MAX_DEPTH, NULLS, Document, looks_like_json, must_be_json
 from .problems import Location
 
-__all__ = ["Irregular", "Unit", "is_closed", "stream", "units_of"]
+__all__ = ["Irregular", "Unit", "ends_openly", "is_closed", "stream", "units_of"]
 
 type Unit = tuple[Location, Any]
 """A value at the top of a document, or an item of a list there, with its location."""
@@ -38,8 +38,15 @@ def is_closed(octets: bytes) -> bool:
     return octets[-1:] in {b"", b"\n"} or octets[-64:].rstrip()[-1:] in {b"}", b"]"}
 
 
-def stream(file: str, octets: bytes) -> tuple[Iterator[Unit], bool]:
-    """The units of a document, and whether its syntax would not tell that the end is missing.
+def ends_openly(file: str, octets: bytes) -> bool:
+    """Whether the syntax of a document would not tell that the end is missing: block YAML is good at the end of any
+    line, unless the last one is the mark of the end, three dots.
+    """
+    return not (must_be_json(file) or looks_like_json(octets) or octets[-64:].rstrip().endswith(b"\n..."))
+
+
+def stream(file: str, octets: bytes) -> Iterator[Unit]:
+    """The units of a document.
 
     Raises:
         Irregular: at any point, after which nothing that was handed out may be used.
@@ -49,8 +56,8 @@ def stream(file: str, octets: bytes) -> tuple[Iterator[Unit], bool]:
     ):
         raise Irregular
     if must_be_json(file) or looks_like_json(octets):
-        return _json_units(octets), False
-    return _yaml_units(octets), True
+        return _json_units(octets)
+    return _yaml_units(octets)
 
 
 def units_of(document: Document) -> Iterator[Unit]:
