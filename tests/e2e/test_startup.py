@@ -23,7 +23,8 @@ from material import Application
 pytestmark = pytest.mark.e2e
 
 PROBLEM = re.compile(
-    r"^(?P<file>/.+?):(?P<line>\d+):(?P<column>\d+): (?P<path>\S.*?): (?P<message>.+) \((?P<remedy>.+)\)$", re.MULTILINE
+    r"^(?P<file>/.+?)(?::(?P<line>\d+):(?P<column>\d+))?: (?P<path>\S.*?): (?P<message>.+) \((?P<remedy>.+)\)$",
+    re.MULTILINE,
 )
 PORTAL = material.portal_yaml(applications()[:2])
 
@@ -34,6 +35,7 @@ class Found:
 
     file: str
     line: int
+    """0 where the file as a whole is meant, and no line is printed."""
     path: str
     message: str
     remedy: str
@@ -42,7 +44,7 @@ class Found:
 def problems(finished: Finished) -> list[Found]:
     """The problems printed, in their order."""
     return [
-        Found(Path(m["file"]).name, int(m["line"]), m["path"], m["message"], m["remedy"])
+        Found(Path(m["file"]).name, int(m["line"] or 0), m["path"], m["message"], m["remedy"])
         for m in PROBLEM.finditer(finished.output)
     ]
 

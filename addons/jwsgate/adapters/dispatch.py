@@ -41,12 +41,11 @@ async def _outcome(work: Awaitable[object]) -> BaseException | None:
     return None
 
 
-async def _wait_a_while(work: Awaitable[object]) -> None:
+async def _wait_a_while(work: Awaitable[object]) -> BaseException | None:
     """Wait for what an add-on does, and no longer than the deadline, even if it does not heed being cancelled.
 
-    Raises:
-        _Hung: when it was given up.
-        BaseException: what it raised.
+    Returns what it raised, or `_Hung` when it was given up. So what is raised here is never the add-on's, and tells
+    nothing of how far that came.
     """
     task = asyncio.get_running_loop().create_task(_outcome(work), name="add-on")
     if not task.done():
@@ -58,10 +57,7 @@ async def _wait_a_while(work: Awaitable[object]) -> None:
             await asyncio.wait((task,), timeout=_DEADLINE_SECONDS)
         finally:
             task.cancel()
-    if not task.done():
-        raise _Hung(f"no end after {_DEADLINE_SECONDS:g} s")
-    if (error := task.result()) is not None:
-        raise error
+    return task.result() if task.done() else _Hung(f"no end after {_DEADLINE_SECONDS:g} s")
 
 
 class SealedAddonManager(addonmanager.AddonManager):
@@ -137,16 +133,21 @@ class SealedAddonManager(addonmanager.AddonManager):
     ) -> None:
         try:
             while True:
+                is_ours, raised = functions[index][1], None
                 try:
                     if result is not None and inspect.isawaitable(result):
-                        is_ours = functions[index][1]
-                        await (result if is_ours else _wait_a_while(result))
+                        if is_ours:
+                            await result
+                        else:
+                            raised = await _wait_a_while(result)
                 except BaseException as error:
                     current = asyncio.current_task()
                     if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
                         raise  # here it is real: the task is being ended
-                    if not self._goes_on(error):
+                    if not (self._goes_on(error) and is_ours):
                         return
+                if raised is not None and not self._goes_on(raised):
+                    return
                 index += 1
                 if index >= len(functions):
                     return
