@@ -1145,6 +1145,35 @@ def test_decision_and_release_across_a_change_of_files(proxy: Proxy) -> None:
     assert answer_of(Reason.CLIENT_ID_UNKNOWN) == answered(proxy.both(whole))
 
 
+def test_policy_that_has_become_single_use(proxy: Proxy) -> None:
+    """What was allowed by a policy without it is good once by the new one, as what comes afterwards."""
+    jws = token(jti="one")
+    first, second = a_flow(jws=jws), a_flow(jws=jws)
+    for each in (first, second):
+        proxy.requestheaders(each)
+    new = proxy.folder / "new-policy.yaml"
+    new.write_text("routes: [{path: /**, single_use: true}]\n")
+    proxy.context.options.update(jwsgate_policy=[str(new)])
+    for each in (first, second):
+        proxy.request(each)
+    assert answered(first) is None
+    assert answered(second) == answer_of(Reason.JWS_REPLAYED)
+
+
+def test_portal_that_changes_while_the_replay_store_is_asked(proxy: Proxy) -> None:
+    """What is in force at the end decides."""
+
+    class Slow:
+        async def first_use(self, *_arguments: object) -> bool:
+            (proxy.folder / "none.yaml").write_text("results: []")
+            proxy.context.options.update(jwsgate_portal=str(proxy.folder / "none.yaml"))
+            return True
+
+    proxy.gate.state.replay_store = Slow()
+    flow = proxy.both(a_flow("/once", jws=token(jti="one")))
+    assert answered(flow) == answer_of(Reason.CLIENT_ID_UNKNOWN)
+
+
 def test_new_limit_for_a_body_that_has_arrived(proxy: Proxy) -> None:
     """A policy that came meanwhile may allow less of a body than had been let in."""
     flow = a_flow(method="POST", body=b"x" * 100)

@@ -254,6 +254,12 @@ def requestheaders(flow):
 def request(flow):
     flow.response = None
 """,
+    "clears-with-an-empty-text": """
+def requestheaders(flow):
+    flow.response = ""
+def request(flow):
+    flow.response = ""
+""",
     "clears-and-halts": """
 def requestheaders(flow):
     flow.response = None

@@ -348,7 +348,7 @@ class JwsGate:
     def _release(
         self, flow: http.HTTPFlow, record: _Record, decision: Allowed | AwaitsBody, found: http.Response | None
     ) -> Awaitable[None] | None:
-        if flow.intercepted or decision.route.single_use:
+        if flow.intercepted or decision.route.single_use or self.state.snapshot is not record.snapshot:
             return self._release_later(flow, record, found)
         self._release_now(flow, record, found)
         return None
@@ -358,11 +358,18 @@ class JwsGate:
             # Somebody may edit the request while it is held back: what counts is what goes on afterwards.
             await flow.wait_for_resume()
             allowed = self._confirm(flow, record)
-            if isinstance(allowed, Allowed) and allowed.replay is not None:
+            if isinstance(allowed, Allowed) and (replay := allowed.replay) is not None:
+                snapshot = self.state.snapshot
                 try:
-                    await check_replay(self.state.replay_store, allowed.replay, time.time())
+                    await check_replay(self.state.replay_store, replay, time.time())
                 except Rejection as rejection:
                     allowed = _rejected(allowed, rejection.reason, rejection.detail)
+                else:
+                    if self.state.snapshot is not snapshot:
+                        allowed = self._confirm(flow, record)
+                    if isinstance(allowed, Allowed) and allowed.replay not in (None, replay):
+                        detail = "what was used up is not what is good once by the new files"
+                        allowed = _rejected(allowed, Reason.INTERNAL_ERROR, detail)
             self._go_on(flow, record, allowed, found)
         except Rejection as rejection:
             self._settle(flow, record, Rejected(rejection.reason, rejection.detail))
@@ -375,7 +382,7 @@ class JwsGate:
     def _release_now(self, flow: http.HTTPFlow, record: _Record, found: http.Response | None) -> None:
         decision = self._confirm(flow, record)
         if isinstance(decision, Allowed) and decision.replay is not None:
-            # Only after other add-ons' changes and a new policy at once; nobody would use it up here.
+            # Only after other add-ons' changes; nobody would use it up here.
             decision = Rejected(Reason.INTERNAL_ERROR, "the request was changed after its decision")
         self._go_on(flow, record, decision, found)
 
@@ -457,7 +464,7 @@ class JwsGate:
         if flow.response and isinstance(flow.response, http.Response):
             return False
         record = self._records.get(flow)
-        return record is None or not record.released or identity_of(flow) != record.identity
+        return record is None or not (record.released and record.forwarded) or identity_of(flow) != record.identity
 
     # Responses
 

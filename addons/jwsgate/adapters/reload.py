@@ -1,8 +1,8 @@
 """Hot reload: changed files are taken up while requests are served; until they are good, what is in force stays.
 
-Rule 1. Files are read when they have stayed the same for a moment and nobody is writing to them, and what was read
-        is taken up only if they are still the same afterwards: never a mixture of two states. Who keeps a file open
-        for writing without writing to it does not hold it up for longer than some seconds.
+Rule 1. Files are read when they have stayed the same for a moment and nobody is writing to them, or when somebody asks
+        for it, and what was read is taken up only if they are still the same afterwards: never a mixture of two states.
+        Who keeps a file open for writing without writing to it does not hold it up for longer than some seconds.
 Rule 2. Reading happens off the event loop: small files in a thread, large ones in a process of their own.
 Rule 3. An export that looks as if its end were missing is refused, and so is one whose last application could do more
         than it can now, without the file saying so: see core/cut_short.py.
