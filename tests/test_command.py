@@ -155,12 +155,13 @@ def test_environment_behind_a_proxy() -> None:
 
 def test_ca_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller trusts, and the gate; gone when it is closed; what cannot be read is told."""
-    ours, theirs = tmp_path / "ours.pem", tmp_path / "theirs.pem"
+    ours, theirs, callers = (tmp_path / f"{name}.pem" for name in ("ours", "theirs", "callers"))
     ours.write_text("ours\n")
     theirs.write_text("theirs\n")
+    callers.write_text("callers\n")
     monkeypatch.setenv("SSL_CERT_FILE", str(theirs))
-    with ca_bundle(ours) as bundle:
-        assert Path(bundle.name).read_text().split() == ["theirs", "ours"]
+    with ca_bundle(ours, {"REQUESTS_CA_BUNDLE": str(callers), "CURL_CA_BUNDLE": "/nowhere"}) as bundle:
+        assert Path(bundle.name).read_text().split() == ["theirs", "callers", "ours"]
     assert not Path(bundle.name).exists()
     with pytest.raises(exceptions.OptionsError, match="No such file"):
-        ca_bundle(tmp_path / "none.pem")
+        ca_bundle(tmp_path / "none.pem", {})

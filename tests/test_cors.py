@@ -171,6 +171,7 @@ def test_open_is_no_wider(facts: RequestFacts, reason: Reason) -> None:
         pytest.param([(b"X_IBM_Client_Id", b"a")], Reason.REQUEST_UNSAFE, id="underscores"),
         pytest.param([(b"X-IBM-Client-Id", b"a"), (b"X.IBM.Client.Id", b"b")], Reason.REQUEST_UNSAFE, id="dots"),
         pytest.param([(b"X-IBM-Client-Id", b"")], None, id="empty"),
+        pytest.param([(b"Authorization", b"Basic x, Bearer a.b.c")], None, id="other-header"),
     ],
 )
 def test_open_route_has_no_second_client_id_or_jws(headers: list[tuple[bytes, bytes]], reason: Reason | None) -> None:

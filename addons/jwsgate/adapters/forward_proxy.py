@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
+import certifi
 from mitmproxy import exceptions
 
 __all__ = ["ca_bundle", "proxy_environment"]
@@ -15,16 +16,20 @@ _NO_PROXY: Final = ("NO_PROXY", "no_proxy")
 _BUNDLE: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 
-def ca_bundle(ca_file: Path) -> IO[str]:
-    """A temporary file with the system's CA certificates and one more; it goes when it is closed.
+def ca_bundle(ca_file: Path, environment: Mapping[str, str]) -> IO[str]:
+    """A temporary file with all CA certificates that the caller's programs know, and one more; closing it removes it.
+
+    Known are those of the files that the environment names, and the system's, or where there are none certifi's.
 
     Raises:
         mitmproxy.exceptions.OptionsError: when it cannot be made.
     """
-    known = ssl.get_default_verify_paths().cafile  # that of SSL_CERT_FILE, where there is one
+    # The default is that of SSL_CERT_FILE, where there is one.
+    known = [ssl.get_default_verify_paths().cafile or certifi.where(), *map(environment.get, _BUNDLE)]
     try:
         # Some programs take such a file in place of the system's, and may call hosts past the proxy as well.
-        text = f"{Path(known).read_text('utf-8') if known else ''}\n{ca_file.read_text('ascii')}"
+        texts = [Path(file).read_text("utf-8") for file in dict.fromkeys(filter(None, known)) if Path(file).is_file()]
+        text = "\n".join([*texts, ca_file.read_text("ascii")])
         bundle = tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="jwsgate-ca-", suffix=".pem")  # noqa: SIM115 - it stays as long as the command
         bundle.write(text)
         bundle.flush()

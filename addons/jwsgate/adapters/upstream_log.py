@@ -13,7 +13,7 @@ _SECONDS_BETWEEN: Final = 1.0
 
 
 class UpstreamLog:
-    """Logs a failure at once, and those of the second after it as a number."""
+    """Logs a failure at once, and those of the second after it as a number, with the next one that comes later."""
 
     def __init__(self) -> None:
         self._next = 0.0

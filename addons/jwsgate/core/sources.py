@@ -264,6 +264,8 @@ def check_unread(facts: RequestFacts, source: Source, missing: Reason, repeated:
     except Rejection as rejection:
         if rejection.reason is not missing:
             raise
+        if _hides_scheme(facts, source):
+            raise _unsafe(f"the header {source.name} hides {source.scheme}") from None
     else:
         # Where it is read, a joined value is the name of nobody, or no JWS.
         if b"," in value:
