@@ -30,7 +30,7 @@ from .gate import JwsGate
 from .lean import lean_process
 from .lifecycle import Lifecycle
 from .listening import CannotListen, address_text, bind_sockets, inherited_sockets
-from .option_owners import add_owners, check_known
+from .option_owners import add_owners, check_effective, check_known
 from .reload import Outcome
 from .seal import install
 from .worker import WorkerLink
@@ -300,7 +300,9 @@ def _apply(opts: options.Options, the_master: Any, settings: RunSettings, link: 
     chosen = dict(option.partition("=")[::2] for option in settings.mitmproxy_options)
     for name in chosen:
         if (ours := _OF_OUR_OWN.get(name)) is not None:
-            raise exceptions.OptionsError(f"--set {name} would take the place of {ours}; use {ours}")
+            used = "--proxy" if settings.proxy and name == "mode" else ours
+            raise exceptions.OptionsError(f"--set {name} would take the place of {used}; use {used}")
+    check_effective(chosen)
     if isinstance(the_master, SidecarMaster):
         add_owners(the_master, chosen)
     gate = install(the_master)
@@ -333,7 +335,7 @@ async def _serve(settings: RunSettings) -> int:
         if isinstance(the_master, SidecarMaster):
             _take_sockets(the_master, settings, link)
         admin_sockets = _admin_sockets(settings, link)
-        bundle = ca_bundle(_ca_file(opts)) if settings.proxy and settings.command else None
+        bundle = ca_bundle(_ca_file(opts), os.environ) if settings.proxy and settings.command else None
     except (exceptions.OptionsError, CannotListen) as error:
         sys.stderr.write(f"jwsgate: {str(error).removeprefix('jwsgate: ')}\n")
         return 1
@@ -390,7 +392,8 @@ def run(settings: RunSettings) -> int:
     """Run the gate until SIGINT or SIGTERM. Returns the exit code.
 
     0: ended as asked. 1: could not start, or findings. 3: something that it cannot run without broke. With a command,
-    its own exit code where that is not 0.
+    its own exit code where that is not 0. The process is to end soon afterwards: an add-on's threads that still run a
+    few seconds later are ended with it.
     """
     try:
         return asyncio.run(_serve(settings), loop_factory=new_event_loop if settings.is_sidecar else None)

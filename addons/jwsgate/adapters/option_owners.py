@@ -1,6 +1,6 @@
 """The add-ons of mitmproxy that a sidecar leaves out, and has after all when one of their options is set.
 
-Rule 1. What is set takes effect or is refused by name; nothing is passed over.
+Rule 1. What is set takes effect, if only on responses, or is refused by name.
 Rule 2. They come between the gate and its seal, as all others do, so that none of them opens anything.
 """
 
@@ -12,8 +12,9 @@ from typing import Any, Final
 from mitmproxy import exceptions
 
 from .dispatch import seal_manager
+from .unsafe_options import STICKY
 
-__all__ = ["add_owners", "check_known"]
+__all__ = ["add_owners", "check_effective", "check_known"]
 
 _OWNERS: Final = {
     "anticache": ("anticache", "AntiCache"),
@@ -31,14 +32,13 @@ _OWNERS: Final = {
     "upstream_auth": ("upstream_auth", "UpstreamAuth"),
 }
 """The module and the class of the add-on that an option belongs to."""
-_OTHERS_CREDENTIALS: Final = "it sends what one client was given with the requests of another; remove it"
 _PASSED_OVER: Final = "mitmproxy passes over requests that have an answer, as each has until the gate lets it go; "
 _REFUSED: Final = {
     "block_list": _PASSED_OVER + "leave the path out of the policy's routes",
     "map_local": _PASSED_OVER + "let the upstream answer",
     "map_remote": "it changes where a request goes after it was decided; remove it",
-    "stickyauth": _OTHERS_CREDENTIALS,
-    "stickycookie": _OTHERS_CREDENTIALS,
+    "stickyauth": f"{STICKY}; remove it",
+    "stickycookie": f"{STICKY}; remove it",
 }
 _REFUSED_BEGINNINGS: Final[dict[str | tuple[str, ...], str]] = {
     "server_replay": "it replaces the gate's answers by recorded ones; remove it",
@@ -46,14 +46,24 @@ _REFUSED_BEGINNINGS: Final[dict[str | tuple[str, ...], str]] = {
     ("rfile", "readfile_", "dumper_", "flow_detail", "keepserving", "command_history", "export_", "onboarding"): (
         "it is for people who look at flows; --ui web shows them"
     ),
+    ("intercept", "view_", "web_", "console_"): "it is of a user interface; start with --ui web",
     ("dns_", "strip_ech"): "it is for DNS, which no gate forwards; remove it",
 }
 
 
 def _why_refused(name: str) -> str | None:
-    if name in _REFUSED:
-        return _REFUSED[name]
     return next((why for beginning, why in _REFUSED_BEGINNINGS.items() if name.startswith(beginning)), None)
+
+
+def check_effective(names: Collection[str]) -> None:
+    """Refuse what could do nothing beside a gate, or harm, whichever add-ons there are.
+
+    Raises:
+        mitmproxy.exceptions.OptionsError: for the first such option of `names`.
+    """
+    for name in names:
+        if name in _REFUSED:
+            raise exceptions.OptionsError(f"--set {name}: {_REFUSED[name]}")
 
 
 def add_owners(master: Any, names: Collection[str]) -> None:

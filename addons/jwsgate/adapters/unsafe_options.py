@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from mitmproxy.proxy import mode_specs
 
-__all__ = ["unsafe_options"]
+__all__ = ["STICKY", "unsafe_options"]
 
+STICKY: Final = "it sends what one client was given with the requests of another"
 _MUST_BE_EMPTY: Final = {
     "stream_large_bodies": "it sends bodies upstream before add-ons have seen them",
     "ignore_hosts": "it passes connections on without any hook",
@@ -15,6 +16,8 @@ _MUST_BE_EMPTY: Final = {
     "udp_hosts": "it passes connections on as raw UDP",
     "server_replay": "it replaces the gate's answers by recorded ones",
     "map_remote": "it changes where a request goes after it was decided",
+    "stickyauth": STICKY,
+    "stickycookie": STICKY,
 }
 
 
