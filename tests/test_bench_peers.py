@@ -22,10 +22,6 @@ from proxy import Broken, ask  # noqa: E402
 
 sys.path.remove(str(BENCH))
 
-until_the_next_run = pytest.mark.xfail(
-    strict=True, reason="docs/performance.json is of the bench before: --write docs makes it anew, then drop this mark"
-)
-
 
 def need_programs() -> None:
     """What the benchmark needs; without it a test is skipped, but fails where the tests decide over a change."""
@@ -91,7 +87,6 @@ def told(**rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-@until_the_next_run
 def test_the_page_is_made_of_what_was_found() -> None:
     """docs/performance.md has what the code makes of docs/performance.json: `bench/peers.py --remake docs`."""
     found = json.loads((DOCS / "performance.json").read_text("utf-8"))
@@ -102,7 +97,6 @@ def test_the_page_is_made_of_what_was_found() -> None:
     assert found["run"]["whole"]
 
 
-@until_the_next_run
 def test_the_chart_is_made_of_what_was_found() -> None:
     """docs/peers.svg likewise."""
     found = json.loads((DOCS / "performance.json").read_text("utf-8"))
