@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The gate's forms and its peers side by side: requests/s, CPU time, latency, memory and start-up, in one run.
 
-    .venv/bin/python bench/peers.py --write docs        (the whole run, some 25 minutes)
+    .venv/bin/python bench/peers.py --write docs        (the whole run, some 40 minutes)
     .venv/bin/python bench/peers.py [--clients 100,1000,10000] [--only WORD,WORD] [--own] [--quick] [--json FILE]
     .venv/bin/python bench/peers.py --remake docs       (page and chart anew from performance.json there)
 
