@@ -137,6 +137,19 @@ def test_a_cut_never_adds_a_right(text: str, closed: bool) -> None:
     assert not closed or taken_up <= octets.count(b"\n")
 
 
+@pytest.mark.parametrize("state", ["disabled", "pending"])
+def test_a_new_application_has_to_say_its_state(state: str) -> None:
+    """At whichever line a file is cut that has one application more than before, that one is not enabled."""
+    before, whole = good("results:\n" + app("one")), "results:\n" + app("one") + app("two", f"state: {state}")
+    lines = whole.splitlines(keepends=True)
+    cuts = [good(text) for count in range(2, len(lines)) if portal_of(text := "".join(lines[:count])) is not None]
+    taken_up = [cut for cut in cuts if not cut_short(cut, before)]
+    assert any("two" in cut.by_client_id and cut.by_client_id[ClientId("two")].enabled for cut in cuts)
+    assert not any("two" in cut.by_client_id for cut in taken_up)
+    for text in (whole, whole.replace(state, "enabled"), whole.replace(f"    state: {state}\n", "...\n")):
+        assert cut_short(good(text), before) == []
+
+
 def test_half_a_file_name_is_the_name_of_another_file() -> None:
     """Where a line without an end is usual, the last value counts as half of one."""
     text = "results:\n  - client_id: a\n    application_public_certificate_file: one"
@@ -229,7 +242,7 @@ def test_what_was_doubtful_before_stays_allowed() -> None:
     for text in (line, limit):
         assert cut_short(good(text), good(text)) == []
         assert len(cut_short(good(text), good(text), strict=True)) == 1
-    assert len(cut_short(good(line), good(limit))) == 1
+    assert [problem.path for problem in cut_short(good(line), good(limit))] == ["(file)", "results[0]"]
 
 
 def test_every_file_of_a_folder_has_an_end(tmp_path: Path) -> None:

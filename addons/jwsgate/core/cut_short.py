@@ -4,7 +4,7 @@ Block YAML is good at the end of any line. So the application that such a file e
 it is suspended, or until when a certificate is to be used. What tells is the portal in force, if there is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Final, NamedTuple
 
 from .packed import Grant, PackedApplications, grant
@@ -45,7 +45,14 @@ def doubts(portal: Portal, before: Portal | None = None, *, strict: bool = False
         if former is not None and end.organizations < former.organizations and end.nameless > former.nameless:
             message = f"has no name any more for organizations of its applications: {_MAY_BE}"
             yield Doubt(end, "consumer_orgs", message, _COMPLETE)
-        gains = {} if before is None or end.number < 0 else dict(_gains(portal, before, end))
+        gains = {}
+        if before is not None and end.number >= 0:
+            applications = _packed(portal)
+            client_ids = applications.client_ids[end.number].splitlines()
+            numbers = {before.index.get(one.encode("utf-8")) for one in client_ids}
+            gains = dict(_gains(applications, _packed(before), end, numbers))
+            if numbers == {None}:
+                known = None  # the application is new, and nothing tells what it could do before
         for key in sorted(end.lacking - (frozenset() if known is None else known.lacking) - gains.keys()):
             message = f"has no {key}, which all others have: {_MAY_BE}"
             yield Doubt(end, end.path, message, f"complete the file, or write {key}: here")
@@ -54,13 +61,22 @@ def doubts(portal: Portal, before: Portal | None = None, *, strict: bool = False
             yield Doubt(end, end.path, f"{message}: {_MAY_BE}", remedy)
 
 
-def _gains(portal: Portal, before: Portal, end: FileEnd) -> Iterator[tuple[str, str]]:
-    """By what the last application could do more than it can now, without the file saying so: key and message."""
-    here, there = portal.applications, before.applications
-    if not isinstance(here, PackedApplications) or not isinstance(there, PackedApplications):
+def _packed(portal: Portal) -> PackedApplications:
+    if not isinstance(portal.applications, PackedApplications):
         raise TypeError
+    return portal.applications
+
+
+def _gains(
+    here: PackedApplications, there: PackedApplications, end: FileEnd, numbers: Set[int | None]
+) -> Iterator[tuple[str, str]]:
+    """By what the last application could do more than it can now, without the file saying so: key and message.
+
+    `numbers` are those that its client IDs have in the portal in force; None is for one that is new there.
+    """
     record = here.records[end.number]
-    numbers = {before.index.get(one.encode("utf-8")) for one in here.client_ids[end.number].splitlines()}
+    if numbers == {None} and "state" not in end.said and grant(record).status == "enabled":
+        yield "state", "comes last, is new and has no state, and would be enabled"
     for number in numbers:
         if number is not None and there.records[number] != record:
             now, after = grant(there.records[number]), grant(record)
