@@ -20,7 +20,6 @@ import datetime
 import functools
 import json
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -195,14 +194,11 @@ async def bench(folder: Path, source: Path, rate: float, quiet: float, count: in
     with_clients(source, clients, "after", changed)
     (folder / "policy.yaml").write_text("routes: [{path: /**}]\n")
     server = await asyncio.start_server(upstream, "127.0.0.1", 0)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     log = folder / "log"
     with log.open("w") as file:
         gate = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jwsgate", "run", "--listen", f"127.0.0.1:{port}"),
+                *(sys.executable, "-m", "jwsgate", "run", "--listen", "127.0.0.1:0"),
                 *("--upstream", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"),
                 *("--portal", portal, "--policy", folder / "policy.yaml"),
                 *("--set", f"confdir={folder}"),
@@ -211,7 +207,8 @@ async def bench(folder: Path, source: Path, rate: float, quiet: float, count: in
             stderr=file,
         )
     try:
-        await wait_for(log, "listening on")
+        await wait_for(log, " for http://")  # the end of the line that says where it listens
+        port = int(re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text())[1])  # type: ignore[index]
         load = Load(clients, port, rate)
         stop = asyncio.Event()
         running = asyncio.create_task(load.run(stop))

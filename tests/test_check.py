@@ -155,7 +155,8 @@ def test_formats_name_request_and_reason(folder: Path, tmp_path: Path) -> None:
     assert (failure.get("type"), failure.get("message")) == ("jws_expired", why)
     assert (failure.text or "").splitlines() == [
         why,
-        "The JWS expired just now (2020-09-13 12:27:40 UTC); it was made 1 minute ago, for 1 minute",
+        "The JWS expired just now (2020-09-13 12:27:40 UTC); it was made 1 minute ago, for 1 minute: kept too long, or "
+        "the client's clock is 1 minute slow",
         "What to do: Make a new JWS for each call or shortly before exp, and keep the client's clock right.",
         "More: docs/reasons.md#jws_expired",
     ]

@@ -50,7 +50,8 @@ def web(
         name="mitmweb",
     ) as gate:
         exchange(gate.port, "GET", "/orders/good", credentials())
-        exchange(gate.port, "GET", "/orders/unsigned", [("X-IBM-Client-Id", RSA)])
+        for path in ("/orders/unsigned", "/orders/edited"):
+            exchange(gate.port, "GET", path, [("X-IBM-Client-Id", RSA)])
         old = material.jws(KEYS[RSA], {"iat": int(time.time()) - 90_000, "exp": int(time.time()) - 86_400})
         exchange(gate.port, "GET", "/orders/expired", credentials(RSA, old))
         exchange(gate.port, "GET", "/orders/unregistered", credentials(NO_CERTIFICATE, old))
@@ -149,7 +150,7 @@ def test_bad_keys(web: Web, arguments: list[str], told: str) -> None:
 def test_edited_decision_opens_nothing(web: Web, upstream: RecordingUpstream) -> None:
     """Whatever is written on a flow, marks and comments or another target, its replay is decided by what it is."""
     upstream.clear()
-    flow = web.flow("/orders/unsigned")
+    flow = web.flow("/orders/edited")
     web.call(f"/flows/{flow['id']}", {"marked": ":white_check_mark:", "comment": "allowed: rsa"}, "PUT")
     web.call(f"/flows/{flow['id']}", {"request": {"headers": [["X-IBM-Client-Id", RSA], ["jwt", "a.b.c"]]}}, "PUT")
     before = web.gate.log().count("rejected: jws_malformed")
