@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 
@@ -33,6 +33,7 @@ from core_gate import (
     reason_of_verify,
     signed,
 )
+from jwsgate.core import jws as jws_module
 from jwsgate.core.decision import Allowed
 from jwsgate.core.jws import DEFAULT_MAX_OCTETS, CompactJws, parse_compact, verify
 from jwsgate.core.reasons import Reason, Rejection
@@ -431,6 +432,69 @@ def test_algorithm_said_must_be_the_one_used(said: str, used: str) -> None:
 def test_duplicate_header_members_are_refused(header: bytes) -> None:
     """RFC 7515 section 4 leaves a choice; refusing is the one that two readers cannot make differently."""
     assert reason_of_compact(signed(RSA_KEY, header=header)) is Reason.JWS_MALFORMED
+
+
+NAMES = ["kid", "alg", "typ", "x", 'a"kid', "kid\\", '"kid":"', "\u212aid", ""]
+VALUES = st.recursive(
+    st.sampled_from(["RS256", "k", "", '"', "\\", '\\"kid', 'x","kid":"y', "[" * 40, "\n", "é", 7, None, True]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> bytes:
+    """JOSE headers, most with a kid and some broken, in every way of writing JSON."""
+    members = draw(st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4))
+    colon, comma = draw(st.sampled_from([":", ": ", " :\n "])), draw(st.sampled_from([",", ", "]))
+    members += [("alg", "RS256")] * draw(st.integers(0, 1))
+    ascii_only = draw(st.booleans())
+    inner = comma.join(
+        json.dumps(name, ensure_ascii=ascii_only) + colon + json.dumps(value, ensure_ascii=ascii_only)
+        for name, value in members
+    )
+    octets = bytearray(b"{%b}" % inner.encode())
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(octets)))
+        octets[at : at + draw(st.integers(0, 2))] = draw(st.sampled_from([b"", b'"', b"\\", b":", b'"kid":"', b"\x00"]))
+    return bytes(octets)
+
+
+def read_header(octets: bytes) -> object:
+    """The header that was read, or why it was refused."""
+    try:
+        return jws_module._read_header(octets, True)
+    except Rejection as rejection:
+        return rejection.reason, rejection.detail
+
+
+@settings(max_examples=1000, deadline=None)
+@given(headers())
+@example(b'{"alg":"RS256","kid":"a"}')
+@example(b'{"kid":"a","kid":"a","alg":"RS256"}')
+@example(b'{"x":"\\"kid":"a","alg":"RS256"}')
+@example(b'{"\\"kid":"a","alg":"RS256"}')
+@example(b'{"alg":"RS256","kid":"\\u0061"}')
+@example(b'{"alg":"RS256","kid" : "a","typ":"b"}')
+def test_header_without_its_kid_reads_the_same(octets: bytes) -> None:
+    """What is remembered of a JOSE header is what a reading of this very one gives, refusals included."""
+    assert read_header(jws_module._without_kid(octets)) == read_header(octets)
+
+
+def test_clients_share_what_is_remembered_of_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers that differ in nothing but their kid are read once, so that many clients cost no more than one."""
+    read = jws_module._read_header
+    seen: list[bytes] = []
+
+    def counting(octets: bytes, unencoded: bool) -> Any:
+        seen.append(octets)
+        return read(octets, unencoded)
+
+    monkeypatch.setattr(jws_module, "_read_header", counting)
+    for number in range(50):
+        header = {"alg": "RS256", "kid": f"client {number}", "x": "test_clients_share"}
+        assert parse_compact(signed(RSA_KEY, header=header).encode()).header.alg == "RS256"
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("parameter", ["crit", "b64", "zip", "enc"])

@@ -97,7 +97,7 @@ class Request:
 def fresh(client_id: str, key: material.PrivateKey | None = None, **claims: Any) -> list[Header]:
     """The two headers of a request that no cache has seen the like of."""
     key = key or KEYS[client_id]
-    header = {"alg": material.algorithm_of(key), "kid": secrets.token_hex(8)}
+    header = {"alg": material.algorithm_of(key), "nonce": secrets.token_hex(8)}
     return credentials(client_id, material.jws(key, material.default_claims(**claims), header=header))
 
 

@@ -24,7 +24,7 @@ from .certificates import RegisteredCertificate
 from .reasons import Reason, Rejection
 from .strict_json import StrictJsonError, parse_object
 
-__all__ = ["DEFAULT_MAX_OCTETS", "CompactJws", "JoseHeader", "attach", "parse_compact", "verify"]
+__all__ = ["DEFAULT_MAX_OCTETS", "CompactJws", "JoseHeader", "attach", "parse_compact", "payload_of", "verify"]
 
 DEFAULT_MAX_OCTETS: Final = 16384
 
@@ -36,6 +36,10 @@ _LAST_CHARACTERS: Final = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 _REFUSED_PARAMETERS: Final = ("crit", "b64", "zip", "enc")
 _STRING_PARAMETERS: Final = ("alg", "typ", "cty", "kid")
+_KID: Final = re.compile(rb'"kid"[ \t\r\n]*+:[ \t\r\n]*+"([ !#-\[\]-~]*+)"')
+"""A `kid` of characters that stand for themselves inside a JSON string."""
+_SHORT: Final = 384
+"""Octets of a JOSE header up to which it is remembered."""
 _HEX_SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 _VERIFIERS: Final[dict[str, Any]] = {name: JWA.signing_alg(name) for name in ALGORITHMS}
@@ -108,9 +112,19 @@ def _thumbprint_of_x5c(value: object) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _short_header(segment: bytes, unencoded: bool) -> JoseHeader:
-    # A client sends the same JOSE header again and again; exceptions are not cached, so neither are attacks.
-    return _read_header(segment, unencoded)
+def _short_header(octets: bytes, unencoded: bool) -> JoseHeader:
+    # Clients send the same few JOSE headers again and again; exceptions are not cached, so neither are attacks.
+    return _read_header(octets, unencoded)
+
+
+def _without_kid(octets: bytes) -> bytes:
+    """The octets of a JOSE header with its `kid` emptied, in which alone the headers of many clients differ.
+
+    Nothing else that `_read_header` looks at changes: what is taken out is the inside of a string, or the whole is no
+    JSON either way; and that string is the value of a member whose name ends in `kid`.
+    """
+    found = _KID.search(octets)
+    return octets if found is None else octets[: found.start(1)] + octets[found.end(1) :]
 
 
 def _is_unencoded(members: dict[str, Any]) -> bool:
@@ -118,9 +132,9 @@ def _is_unencoded(members: dict[str, Any]) -> bool:
     return members.get("b64") is False and members.get("crit") == ["b64"]
 
 
-def _read_header(segment: bytes, unencoded_allowed: bool) -> JoseHeader:
+def _read_header(octets: bytes, unencoded_allowed: bool) -> JoseHeader:
     try:
-        members = parse_object(_decode_segment(segment, "JOSE header"))
+        members = parse_object(octets)
     except StrictJsonError as error:
         raise _malformed(f"the JOSE header is refused: {error}") from None
     unencoded = unencoded_allowed and _is_unencoded(members)
@@ -159,14 +173,22 @@ def parse_compact(
         raise _malformed("the JWS is not three base64url segments joined by dots")
     if detached and payload_segment:
         raise _malformed("the JWS holds its payload, and the policy asks for a detached one")
-    read_header = _short_header if len(header_segment) <= 512 else _read_header
-    header = read_header(header_segment, detached and unencoded)
+    header_octets = _decode_segment(header_segment, "JOSE header")
+    if len(header_octets) <= _SHORT:
+        header = _short_header(_without_kid(header_octets), detached and unencoded)
+    else:
+        header = _read_header(header_octets, detached and unencoded)
     return CompactJws(
         header=header,
         payload=_decode_segment(payload_segment, "payload"),
         signing_input=text[: -len(signature_segment) - 1],
         signature=_decode_segment(signature_segment, "signature"),
     )
+
+
+def payload_of(text: bytes) -> bytes:
+    """The payload of a compact JWS that `parse_compact` has read before."""
+    return _decode_segment(text.split(b".")[1], "payload")
 
 
 def attach(jws: CompactJws, payload: bytes) -> CompactJws:
