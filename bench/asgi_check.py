@@ -15,7 +15,7 @@ from jwsgate.adapters.checking import Checker
 from jwsgate.adapters.dialects import DIALECTS, Question, check_policy
 from jwsgate.adapters.state import GateState
 from jwsgate.core.answers import TRANSACTION_HEADER, Reply
-from jwsgate.core.upstream import Headers
+from jwsgate.core.upstream import Headers, fields_of
 from jwsgate.core.verified_cache import VerifiedCache
 
 type Message = dict[str, Any]
@@ -31,10 +31,10 @@ class Answer(NamedTuple):
     headers: Headers
 
 
-def permission(transaction_id: bytes, added: Headers, _removed: Collection[bytes]) -> Answer:
+def permission(transaction_id: bytes, lines: bytes, _removed: Collection[bytes]) -> Answer:
     """Lets a request pass."""
     transaction = TRANSACTION_HEADER.lower().encode(), transaction_id
-    return Answer(200, ((b"content-length", b"0"), transaction, *added))
+    return Answer(200, ((b"content-length", b"0"), transaction, *fields_of(lines)))
 
 
 def denial(reply: Reply, headers: Headers, is_head: bool) -> Answer:

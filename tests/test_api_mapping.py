@@ -81,7 +81,7 @@ def test_export_converted_decides_the_same(tmp_path: Any) -> None:
     assert found == []
     for mine, theirs in zip(router, routes(EXPORT.read_text()), strict=True):
         for field in dataclasses.fields(Route):
-            if field.name != "claims":
+            if field.init and field.name != "claims":  # the others follow from these, or are the route's own
                 assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
         patterns = {"issuer": (), "audience": ()}
         assert dataclasses.replace(mine.claims, **patterns) == dataclasses.replace(theirs.claims, **patterns)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import NarrowedRoutes, Route, Router
 from jwsgate.core.portal import Portal
 from jwsgate.core.reasons import Reason, Rejection
+from jwsgate.core.upstream import lines_of
 from jwsgate.files.documents import read_document
 from jwsgate.files.policy_file import build_routes
 from jwsgate.files.problems import Unfit
@@ -120,7 +121,7 @@ def test_address_is_the_clients(name: str, plain: Snapshot) -> None:
 def allowed(plain: Snapshot, target: bytes, added: tuple[tuple[bytes, bytes], ...] = ()) -> Allowed:
     route = plain.router.find("GET", target)
     assert route is not None
-    return Allowed(route, None, None, added=added)
+    return Allowed(route, None, None, lines=lines_of(added))
 
 
 def test_envoy_is_told_what_to_take_off(plain: Snapshot) -> None:

@@ -40,6 +40,7 @@ from jwsgate.core.answers import API_CONNECT, Reply, reply_table
 from jwsgate.core.decision import Allowed
 from jwsgate.core.facts import RequestFacts
 from jwsgate.core.reasons import Reason
+from jwsgate.core.upstream import lines_of
 from jwsgate.files.problems import Unfit
 from test_check_server import KEY, LOOPBACK, _break, good
 from test_dialects import IMPOSSIBLE, snapshot
@@ -131,7 +132,7 @@ def allowed(routes: str, target: bytes, added: tuple[tuple[bytes, bytes], ...], 
     route = found.router.find("GET", target)
     assert route is not None
     facts = RequestFacts("GET", target, sent)
-    answer = Tongue(ENVOY_GRPC, frozenset(), found).allow(Allowed(route, None, None, added=added), facts, ID)
+    answer = Tongue(ENVOY_GRPC, frozenset(), found).allow(Allowed(route, None, None, lines=lines_of(added)), facts, ID)
     response = CheckResponse.FromString(answer)
     assert response.status.code == 0
     assert response.WhichOneof("http_response") == "ok_response"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,7 @@ from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import NarrowedRoutes, Route, Sign
 from jwsgate.core.portal import Portal
 from jwsgate.core.reasons import Reason
+from jwsgate.core.sources import Source
 from jwsgate.core.trust import ChainState, Trust
 from jwsgate.core.verified_cache import VerifiedCache
 
@@ -133,15 +135,16 @@ PAYLOADS = {
 }
 
 
+@pytest.mark.parametrize("bindings", [None, Bindings(method="htm")], ids=["plain", "bound"])
 @pytest.mark.parametrize("claim", PAYLOADS.values(), ids=PAYLOADS.keys())
-def test_bound_in_octets_is_one_of_memory(claim: bytes) -> None:
+def test_bound_in_octets_is_one_of_memory(claim: bytes, bindings: Bindings | None) -> None:
     """Whatever a client signs, the memory behind an entry is not more than what is reckoned for it.
 
-    Claims of many small parts take far more memory than their text.
+    Claims of many small parts take far more memory than their text; they are kept where bindings are to be checked.
     """
-    snapshot = a_snapshot([an_application(certificate_for(KEY))])
+    snapshot = a_snapshot([an_application(certificate_for(KEY))], a_route(bindings=bindings))
     requests = [
-        a_request(material.jws(KEY, payload=b'{"exp":%d,"n":%d,"x":%s}' % (NOW + 600, number, claim)))
+        a_request(material.jws(KEY, payload=b'{"htm":"GET","exp":%d,"n":%d,"x":%s}' % (NOW + 600, number, claim)))
         for number in range(20)
     ]
     cache: JwsCache = VerifiedCache()
@@ -295,6 +298,21 @@ def test_kept_for_one_route_only() -> None:
             Reason.JWS_MALFORMED,
             Reason.CLAIM_MISMATCH,
         ]
+
+
+@given(st.lists(st.tuples(*[st.text("a.\n", max_size=3).map(str.encode)] * 2), min_size=2, max_size=2, unique=True))
+def test_no_two_share_a_key(pairs: list[tuple[bytes, bytes]]) -> None:
+    """JWS and client ID are told apart wherever one ends; what cannot be a JWS has no key that anything is kept by."""
+    route = a_route(jws=Source("query", "jws"))  # where a value can hold a line break
+    keys = []
+    for text, raw in pairs:
+        if text:
+            target = b"/?jws=" + quote_from_bytes(text).encode()
+            sent, key = decision_module._text_and_key(route, raw, RequestFacts("GET", target, ()))
+            assert sent == text
+            assert bool(key) is (b"\n" not in text)
+            keys += [key] if key else []
+    assert len(set(keys)) == len(keys)
 
 
 def test_bindings_are_checked_at_each_use() -> None:
@@ -504,7 +522,7 @@ def requests() -> st.SearchStrategy[RequestFacts]:
 def told(decision: Decision) -> object:
     """A decision in full, so that any difference shows."""
     if isinstance(decision, Allowed):
-        return decision._replace(claims=dict(decision.claims))
+        return decision, decision.payload, dict(decision.claims), decision.added
     if isinstance(decision, AwaitsBody) and decision.but_body is not None:
         return decision.route, decision.application, decision.certificates, told(decision.but_body)
     return decision

@@ -18,7 +18,7 @@ from jwsgate.core.facts import RequestFacts
 from jwsgate.core.policy import Forward, Route
 from jwsgate.core.reasons import Reason, Rejection
 from jwsgate.core.sources import Source, stripped
-from jwsgate.core.upstream import Headers, dropped_name
+from jwsgate.core.upstream import Headers, dropped_name, lines_of
 from jwsgate.files.problems import Unfit
 
 __all__ = ["DIALECTS", "Dialect", "Question", "Tongue", "check_policy", "denied"]
@@ -45,11 +45,10 @@ class Question:
     peer: str = ""
 
 
-def _permission(transaction_id: bytes, added: Headers, removed: Collection[bytes]) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n%b: %b\r\n" % (_TRANSACTION, transaction_id)
+def _permission(transaction_id: bytes, lines: bytes, removed: Collection[bytes]) -> bytes:
     if removed:
-        added = (*added, (_REMOVE, b",".join(sorted(removed))))
-    return head + b"".join([b"%b: %b\r\n" % field for field in added]) + b"\r\n"
+        lines += lines_of(((_REMOVE, b",".join(sorted(removed))),))
+    return b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n%b: %b\r\n%b\r\n" % (_TRANSACTION, transaction_id, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,8 @@ class Dialect:
     method: bytes = b""
     target: bytes = b""
     address: bytes = b""
-    permission: Callable[[bytes, Headers, Collection[bytes]], bytes] = _permission
-    """Writes the answer that lets a request pass: the transaction ID, what to set and what to take off."""
+    permission: Callable[[bytes, bytes, Collection[bytes]], bytes] = _permission
+    """Writes the answer that lets a request pass: the transaction ID, the lines to set, and what to take off."""
     sets_all: bool = False
     """Whether each answer itself has the proxy set and take off headers, so that none need to be declared."""
 
@@ -174,11 +173,11 @@ class Tongue:
 
     def allow(self, allowed: Allowed, facts: RequestFacts, transaction_id: str) -> bytes:
         """The answer that lets a request pass."""
-        added, removed = allowed.added, _NONE
+        lines, removed = allowed.lines, _NONE
         if self._dialect.is_envoy:
             changed, removed = self._changes(allowed, facts)
-            added = (*added, *changed)
-        return self._dialect.permission(transaction_id.encode("ascii"), added, removed)
+            lines += lines_of(changed)
+        return self._dialect.permission(transaction_id.encode("ascii"), lines, removed)
 
     def _changes(self, allowed: Allowed, facts: RequestFacts) -> tuple[Headers, Collection[bytes]]:
         """The cookie without what was in it, and what Envoy is to take off the request."""

@@ -12,7 +12,7 @@ from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 from jwsgate.core.answers import TRANSACTION_HEADER, Reply
-from jwsgate.core.upstream import Headers
+from jwsgate.core.upstream import Headers, fields_of
 
 from .dialects import Dialect, Question
 
@@ -56,12 +56,12 @@ def _set(headers: Any, name: bytes, value: bytes) -> None:
         option.header.raw_value = value
 
 
-def _permission(transaction_id: bytes, added: Headers, removed: Collection[bytes]) -> bytes:
+def _permission(transaction_id: bytes, lines: bytes, removed: Collection[bytes]) -> bytes:
     response = CheckResponse()
     answer = response.ok_response
     _set(answer.headers, _TRANSACTION, transaction_id)
     _set(answer.response_headers_to_add, _TRANSACTION, transaction_id)
-    for name, value in added:
+    for name, value in fields_of(lines):
         _set(answer.headers, name, value)
     answer.headers_to_remove.extend([name.decode("ascii") for name in sorted(removed)])
     return bytes(response.SerializeToString())

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,19 +21,21 @@ from .claims import check_claims, check_typ, good_between, parse_claims
 from .client_certificate import check_certificate_headers, check_client_certificate
 from .cors import requested_method
 from .facts import RequestFacts
-from .jws import CompactJws, attach, parse_compact, verify
+from .jws import CompactJws, attach, parse_compact, payload_of, verify
 from .policy import NarrowedRoutes, Route, Router, Sign
 from .portal import Application, ClientId, Portal, usable_certificates
 from .reasons import REPORTABLE, Reason, Rejection
 from .replay import ReplayKey
 from .sources import check_look_alikes, check_request, check_unread, overrides, single_value
-from .upstream import Headers
+from .upstream import Headers, fields_of, lines_of
 from .verified_cache import VerifiedCache
 
 __all__ = ["Allowed", "AwaitsBody", "Decision", "JwsCache", "Rejected", "Snapshot", "decide", "decide_body", "reported"]
 
 _NONE_SENT: Final[dict[bytes, bytes]] = {}
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
+_shared: Final = lru_cache(maxsize=4096)(float)
+"""One object for all who have the same time, as many JWS have one of the same second: it is soon near at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +67,13 @@ class Allowed(NamedTuple):
     On a `Sign` route there is no JWS, so that `payload`, `claims`, `certificate` and `alg` are empty. Where
     `would_reject` or `preflight` is set, or the route is open, nothing was verified: the client ID and the application
     are only what the request said.
-    A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS.
+    A tuple, as that is cheaper to make than a frozen dataclass; one is made for each fresh JWS. Of few objects of its
+    own: where a hundred thousand are remembered, each that a request looks at is a wait for the memory.
     """
 
     route: Route
     application: Application | None
     client_id: ClientId | None
-    payload: bytes = b""
-    claims: Mapping[str, Any] = _NO_CLAIMS
-    certificate: RegisteredCertificate | None = None
-    alg: str | None = None
     replay: ReplayKey | None = None
     start: float = -math.inf
     """From when on the times of the claims and of the certificate hold, in Unix seconds."""
@@ -81,14 +81,39 @@ class Allowed(NamedTuple):
     """Before when they hold."""
     portal: Portal | None = None
     """Which the application is of, where it may be allowed again."""
-    added: Headers = ()
-    """The headers to add to what is forwarded."""
-    octets: int = 0
-    """The size of its texts as the cache reckons: see `_octets`."""
-    preflight: str | None = None
-    """The method that a CORS preflight asks for, which is answered and never goes upstream."""
+    lines: bytes = b""
+    """`added` as HTTP/1 writes it."""
     would_reject: Rejected | None = None
     """Why it would be rejected, were its route not in report mode."""
+    preflight: str | None = None
+    """The method that a CORS preflight asks for, which is answered and never goes upstream."""
+    certificate: RegisteredCertificate | None = None
+    alg: str | None = None
+    key: bytes = b""
+    """What it is remembered by, the JWS in it; empty where that is detached."""
+    octets: int = 0
+    """The size of its texts as the cache reckons."""
+    bound: Mapping[str, Any] | None = None
+    """The claims, where each request is compared with them."""
+    body: bytes = b""
+    """What a detached JWS was made over."""
+
+    @property
+    def payload(self) -> bytes:
+        """What was signed."""
+        return payload_of(self.key.split(b"\n")[1]) if self.key else self.body
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """The claims that were signed; a detached JWS has none."""
+        if self.bound is not None:
+            return self.bound
+        return MappingProxyType(parse_claims(self.payload)) if self.key else _NO_CLAIMS
+
+    @property
+    def added(self) -> Headers:
+        """The headers to add to what is forwarded."""
+        return fields_of(self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +131,8 @@ class AwaitsBody:
     jws: CompactJws | None
 
 
-type JwsCache = VerifiedCache[tuple[bytes, bytes, Route], Allowed]
-"""By the JWS and the client ID, as the request has them, and the route."""
+type JwsCache = VerifiedCache[bytes, Allowed]
+"""By `_text_and_key`."""
 type Decision = Allowed | Rejected | AwaitsBody
 
 
@@ -209,14 +234,15 @@ def _replay_key(route: Route, application: Application, claims: Mapping[str, Any
     return ReplayKey(application.client_ids[0], f"report-{digest}" if route.report else digest, end)
 
 
-def _octets(text: bytes, payload: bytes) -> int:
-    """What the cache reckons for a JWS: its text, the payload, and the claims as Python objects at their worst."""
+def _octets(payload: bytes) -> int:
+    """What the cache reckons for claims: Python objects at their worst."""
     parts = payload.count(0x2C) + payload.count(0x5B) + payload.count(0x7B)  # , [ {
-    return len(text) + 5 * len(payload) + 200 * parts
+    return 4 * len(payload) + 200 * parts
 
 
 def _verify_fresh(
     text: bytes,
+    key: bytes,
     portal: Portal,
     route: Route,
     application: Application,
@@ -229,35 +255,35 @@ def _verify_fresh(
     claims = parse_claims(jws.payload)
     check_claims(claims, jws.header, route.claims, client_id, now)
     start, end = good_between(claims, route.claims)
-    added: Headers = ()
-    size = _octets(text, jws.payload)
+    lines = b""
+    bound = None if route.bindings is None else MappingProxyType(claims)
     if route.upstream is not None:
-        added = route.upstream.headers(application, client_id, certificate, claims, jws.payload)
-        size += sum(len(name) + len(value) + 200 for name, value in added)
+        lines = lines_of(route.upstream.headers(application, client_id, certificate, claims, jws.payload))
     return Allowed(
         route,
         application,
         client_id,
-        jws.payload,
-        MappingProxyType(claims),
-        certificate,
-        jws.header.alg,
         _replay_key(route, application, claims, end),
-        max(start, certificate.not_before),
-        min(end, certificate.not_after),
+        _shared(max(start, certificate.not_before)),
+        _shared(min(end, certificate.not_after)),
         portal,
-        added,
-        size,
+        lines,
+        certificate=certificate,
+        alg=jws.header.alg,
+        key=key,
+        octets=len(key) + len(lines) + (0 if bound is None else _octets(jws.payload)),
+        bound=bound,
     )
 
 
-def _remembered(route: Route, raw: bytes, facts: RequestFacts, cache: JwsCache) -> tuple[bytes, Allowed | None]:
-    """The JWS, empty where a later step has to say why there is none, and what was allowed for it before."""
-    try:
-        text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
-    except Rejection:
-        return b"", None
-    return text, cache.get((text, raw, route))
+def _text_and_key(route: Route, raw: bytes, facts: RequestFacts) -> tuple[bytes, bytes]:
+    """The JWS as the request has it, and what it is remembered by.
+
+    The key is the route, the JWS and the client ID in one: one object is found sooner than four. No other three make
+    the same, as a JWS has no line break; of a text that has one, the key is empty, and nothing is kept by that.
+    """
+    text = single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+    return text, b"" if b"\n" in text else b"\n".join((route.mark, text, raw))
 
 
 def _preflight(router: Router, facts: RequestFacts) -> Allowed | None:
@@ -304,9 +330,13 @@ def _client_steps(
     progress: _Progress,
 ) -> Decision:
     raw = single_value(facts, route.client_id, Reason.CLIENT_ID_MISSING, Reason.CLIENT_ID_REPEATED)
-    text, allowed = b"", None
+    text, key, allowed = b"", b"", None
     if cache is not None and route.remembers:
-        text, allowed = _remembered(route, raw, facts, cache)
+        try:
+            text, key = _text_and_key(route, raw, facts)
+        except Rejection:
+            text = b""  # a later step says why
+        allowed = cache.get(key)
         if allowed is not None and allowed.portal is portal and allowed.start <= now < allowed.end:
             # The application is not even looked up: it cannot change under its portal.
             return allowed
@@ -316,16 +346,16 @@ def _client_steps(
         check_client_certificate(facts, route.client_certificate, sent, certificates)
     if isinstance(route.action, Sign):
         return Allowed(route, application, client_id)
-    text = text or single_value(facts, route.jws, Reason.JWS_MISSING, Reason.JWS_REPEATED)
+    if not text:
+        text, key = _text_and_key(route, raw, facts)
+        allowed = None if cache is None else cache.get(key)
     if route.detached:
         jws = parse_compact(text, route.max_jws_octets, detached=True, unencoded=route.unencoded)
         return AwaitsBody(route, application, client_id, certificates, None, jws)
-    if cache is not None and not route.remembers:
-        allowed = cache.get((text, raw, route))
     if allowed is None or not (allowed.start <= now < allowed.end and allowed.certificate in certificates):
-        allowed = _verify_fresh(text, portal, route, application, client_id, certificates, now)
+        allowed = _verify_fresh(text, key, portal, route, application, client_id, certificates, now)
         if cache is not None:
-            cache.put((text, raw, route), allowed)
+            cache.put(key, allowed)
     if route.bindings is not None:
         check_request_bindings(allowed.claims, route.bindings, facts)
         if route.bindings.body is not None:
@@ -339,10 +369,11 @@ def _body_steps(awaiting: AwaitsBody, body: bytes) -> Allowed:
         jws = attach(awaiting.jws, body)
         certificate = _verify_with_any(jws, awaiting.certificates, _allowed_algorithms(route, application))
         check_typ(jws.header, route.claims.typ)
-        added: Headers = ()
+        lines = b""
         if route.upstream is not None:
-            added = route.upstream.headers(application, client_id, certificate, _NO_CLAIMS, b"")
-        return Allowed(route, application, client_id, body, _NO_CLAIMS, certificate, jws.header.alg, added=added)
+            lines = lines_of(route.upstream.headers(application, client_id, certificate, _NO_CLAIMS, b""))
+        alg = jws.header.alg
+        return Allowed(route, application, client_id, lines=lines, certificate=certificate, alg=alg, body=body)
     if awaiting.but_body is None or route.bindings is None or route.bindings.body is None:
         raise Rejection(Reason.INTERNAL_ERROR, "the body was awaited for nothing")
     check_body_digest(awaiting.but_body.claims, route.bindings.body, body)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -168,6 +169,9 @@ class PathPattern:
         return all(segment == wanted if wanted is not None else segment != "" for segment, wanted in pairs)
 
 
+_NUMBERS: Final = count()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One matched set of paths and methods, and what it demands. `methods` None means every method.
@@ -211,6 +215,8 @@ class Route:
     """Whether nobody may call it; said of what a route is for some applications."""
     narrowed: "NarrowedRoutes | None" = None
     """What it is for some applications."""
+    mark: bytes = field(init=False, repr=False)
+    """Which no other route of this process has."""
     remembers: bool = field(init=False)
     """Whether a JWS that passed will do so again, whatever else there is of the request, until its time is over."""
 
@@ -220,6 +226,7 @@ class Route:
             self.open or self.detached or isinstance(self.action, Sign) or any(each is not None for each in others)
         )
         object.__setattr__(self, "remembers", not depends)
+        object.__setattr__(self, "mark", b"%x" % next(_NUMBERS))
 
 
 class NarrowedRoutes(NamedTuple):

@@ -25,6 +25,8 @@ __all__ = [
     "Headers",
     "Upstream",
     "dropped_name",
+    "fields_of",
+    "lines_of",
     "without",
 ]
 
@@ -44,6 +46,16 @@ _FRAMING: Final = frozenset(
 )
 """Headers that say where a message ends, whose it is, and what becomes of its connection."""
 _FOLD: Final = bytes.maketrans(_LETTERS + _PUNCTUATION, _LETTERS.lower() + b"-" * len(_PUNCTUATION))
+
+
+def lines_of(headers: Headers) -> bytes:
+    """The headers as HTTP/1 writes them (RFC 9112 section 5); they have no control characters."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+def fields_of(lines: bytes) -> Headers:
+    """The headers of which `lines_of` made these lines."""
+    return tuple([(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])])
 
 
 def dropped_name(name: bytes) -> bytes:
