@@ -476,6 +476,7 @@ def read_header(octets: bytes) -> object:
 @example(b'{"\\"kid":"a","alg":"RS256"}')
 @example(b'{"alg":"RS256","kid":"\\u0061"}')
 @example(b'{"alg":"RS256","kid" : "a","typ":"b"}')
+@example(b'{"kid":[["[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", ""kid":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["]]}')
 def test_header_without_its_kid_reads_the_same(octets: bytes) -> None:
     """What is remembered of a JOSE header is what a reading of this very one gives, refusals included."""
     assert read_header(jws_module._without_kid(octets)) == read_header(octets)

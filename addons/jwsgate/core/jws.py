@@ -36,8 +36,8 @@ _LAST_CHARACTERS: Final = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 _REFUSED_PARAMETERS: Final = ("crit", "b64", "zip", "enc")
 _STRING_PARAMETERS: Final = ("alg", "typ", "cty", "kid")
-_KID: Final = re.compile(rb'"kid"[ \t\r\n]*+:[ \t\r\n]*+"([ !#-\[\]-~]*+)"')
-"""A `kid` of characters that stand for themselves inside a JSON string."""
+_KID: Final = re.compile(rb'"kid"[ \t\r\n]*+:[ \t\r\n]*+"([ !#-Z^-z|~]*+)"')
+"""A `kid` that stands for itself in a JSON string; without brackets, which `parse_object` counts wherever they are."""
 _SHORT: Final = 384
 """Octets of a JOSE header up to which it is remembered."""
 _HEX_SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
