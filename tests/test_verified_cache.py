@@ -300,6 +300,7 @@ def test_kept_for_one_route_only() -> None:
         ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.text("a.\n", max_size=3).map(str.encode)] * 2), min_size=2, max_size=2, unique=True))
 def test_no_two_share_a_key(pairs: list[tuple[bytes, bytes]]) -> None:
     """JWS and client ID are told apart wherever one ends; what cannot be a JWS has no key that anything is kept by."""
